@@ -1,0 +1,45 @@
+# Each target does all its own set-up, in an environment of its own; it needs Python 3.10+ and make.
+PYTHON ?= python3
+TORCH_REQ ?= torch==2.13.0
+VENV ?= .venv
+# One environment per interpreter, so that `make test-runtime PYTHON=python3.10` leaves the others alone.
+RUNTIME_VENV ?= .venv-runtime-$(notdir $(PYTHON))
+DEMO_VENV ?= .venv-demo
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test test-runtime lint clean
+
+$(VENV)/ready: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python $(PIP_INSTALL) "$(TORCH_REQ)"
+	$(VENV)/bin/python $(PIP_INSTALL) -e '.[test]'
+	touch $@
+
+$(RUNTIME_VENV)/ready: setup.py
+	$(PYTHON) -m venv $(RUNTIME_VENV)
+	$(RUNTIME_VENV)/bin/python $(PIP_INSTALL) -e '.[test-runtime]'
+	touch $@
+
+$(DEMO_VENV)/ready: setup.py
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu]'
+	touch $@
+
+# Everything, training included.
+test: $(VENV)/ready lint
+	$(VENV)/bin/python -m pytest
+
+# What runs on a robot: no torch.
+test-runtime: $(RUNTIME_VENV)/ready
+	$(RUNTIME_VENV)/bin/python -m pytest -m "not torch"
+
+lint: $(VENV)/ready
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+
+# The rendered camera through the demo model: demo_output/demo.mp4, demo.jsonl and demo.png.
+demo: $(DEMO_VENV)/ready
+	$(DEMO_VENV)/bin/python -m edge_ssd demo --out demo_output
+
+clean:
+	rm -rf .venv* demo_output build dist *.egg-info

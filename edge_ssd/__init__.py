@@ -1,0 +1,26 @@
+"""SSD object detection from a camera, on a Jetson, a GPU box or a plain CPU.
+
+from edge_ssd import Detector, open_source
+detector = Detector.load("ssd300.onnx")
+for frame in open_source("rtsp://camera/stream"):
+    for box, score, label in detector.detect(frame):
+        ...
+"""
+
+from pathlib import Path as _Path
+
+# In a checkout, kernels/ and build_engine/ lie beside this package and are installed as its
+# subpackages; this makes `edge_ssd.kernels` the same thing without installing.
+_root = _Path(__file__).resolve().parent.parent
+if (_root / "setup.py").exists() and (_root / "kernels").is_dir():
+    __path__.append(str(_root))
+
+__version__ = "0.1.0"
+
+from .detections import Detections  # noqa: E402  (after __path__ is complete)
+from .detector import Detector  # noqa: E402
+from .frames import Frame  # noqa: E402
+from .sources import open_source  # noqa: E402
+from .spec import SsdSpec  # noqa: E402
+
+__all__ = ["Detections", "Detector", "Frame", "SsdSpec", "open_source"]

@@ -1,0 +1,49 @@
+"""`edge-ssd <command>`: parse, call, and turn a known error into one line and exit code 1."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from . import __version__, run
+from .commands import doctor, spec
+
+COMMANDS = (run, spec, doctor)
+
+
+def main(argv=None):
+    """The command line; returns the exit code: 0 done, 1 a known error, 2 wrong use."""
+    parser = argparse.ArgumentParser(
+        prog="edge-ssd", description="SSD object detection from camera to detections.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"edge_ssd {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add_parser(subparsers)
+    return _guarded(parser.parse_args(argv))
+
+
+def run_alone(command, prog, argv=None):
+    """One command as a program of its own, such as `python -m edge_ssd.run`."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=command.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    parser.set_defaults(main=command.main)
+    return _guarded(parser.parse_args(argv))
+
+
+def _guarded(arguments):
+    try:
+        return arguments.main(arguments)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        # Libraries put several lines into one message; the rest would hide the first.
+        text = " ".join(str(error).split()) or type(error).__name__
+        print(f"error: {text}", file=sys.stderr)
+        return 1

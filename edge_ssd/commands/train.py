@@ -1,0 +1,97 @@
+"""`edge-ssd train`: train an SSD on a data set."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+
+DESCRIPTION = """\
+Train an SSD. The data are checked before the first epoch. RUN gets last.pt, best.pt, metrics.jsonl and curve.png.
+
+  edge-ssd train --data VOC2007 --split trainval --val VOC2007 --val-split test --arch ssd300_vgg16 --out runs/voc
+  edge-ssd train --data 'demo://?seed=1&frames=100000&scene=1' --epoch-images 6400 \\
+      --val 'demo://?seed=2&frames=200&scene=1' --arch ssd320_resnet16 --out runs/demo
+  edge-ssd train --resume runs/demo/last.pt --data ... --val ... --epochs 80
+"""
+
+# Options of `TrainOptions` and what they are called; their types and defaults stand there.
+_OPTIONS = {
+    "epochs": (int, "N", "epochs in all"),
+    "epoch_images": (int, "N", "images of an epoch; default: all of the data set"),
+    "batch": (int, "N", "images of a step"),
+    "lr": (float, "F", "peak learning rate"),
+    "momentum": (float, "F", "of SGD"),
+    "weight_decay": (float, "F", "of convolutions"),
+    "warmup": (int, "N", "steps over which the learning rate rises"),
+    "schedule": (str, "S", "cosine or step"),
+    "clip_norm": (float, "F", "largest norm of the gradient; 0: any"),
+    "ema": (float, "F", "decay of the averaged weights; 0: none are kept"),
+    "augmentation": (str, "A", "ssd, light or none"),
+    "priors": (str, "P", "default box sizes: coco, or voc for ssd300_vgg16 and ssd512_vgg16"),
+    "precision": (str, "P", "fp32, bf16 or auto: bf16 where the processor computes in it"),
+    "workers": (int, "N", "processes that load images"),
+    "threads": (int, "N", "threads of torch; default: one per core"),
+    "val_every": (int, "N", "epochs between two validations"),
+    "seed": (int, "N", "of weights, order and augmentation"),
+}
+
+
+def add_parser(subparsers):
+    """Adds `train` to the commands of `edge-ssd`."""
+    parser = subparsers.add_parser(
+        "train",
+        help="train an SSD on a data set",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data", required=True, metavar="D", help="VOC folder or demo://?seed=S&frames=N&scene=1"
+    )
+    parser.add_argument("--split", default="", metavar="S", help="image list of a VOC folder to train on")
+    parser.add_argument(
+        "--val", default="", metavar="D", help="data set that is scored after each epoch; default: none"
+    )
+    parser.add_argument("--val-split", default="", metavar="S", help="image list of it")
+    parser.add_argument(
+        "--arch",
+        default="",
+        metavar="A",
+        help="ssd300_vgg16, ssd512_vgg16, ssdlite320_mobilenet_v3_large or ssd320_resnet16",
+    )
+    parser.add_argument(
+        "--out", default="", metavar="RUN", help="folder of the run; default when resuming: the checkpoint's"
+    )
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--resume",
+        default="",
+        metavar="RUN/last.pt",
+        help="go on with this run; its options hold where none are given",
+    )
+    start.add_argument(
+        "--weights",
+        default="",
+        metavar="F.pt",
+        help="start from the weights of this checkpoint of the same network",
+    )
+    for name, (kind, metavar, text) in _OPTIONS.items():
+        parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, help=text)
+    parser.set_defaults(main=main)
+
+
+def main(arguments):
+    """Trains; returns the exit code. Known errors come out as exceptions."""
+    from ..training.run import RunOptions, train
+
+    run = RunOptions(**{field.name: getattr(arguments, field.name) for field in fields(RunOptions)})
+    given = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
+    folder, history = train(run, given)
+    scores = [metrics for metrics in history if "AP" in metrics]
+    if scores:
+        best = max(scores, key=lambda metrics: metrics["AP"])
+        print(
+            f"best epoch {best['epoch']}: AP {best['AP']:.3f}, AP50 {best['AP50']:.3f}; {folder / 'best.pt'}"
+        )
+    else:
+        print(f"last epoch {history[-1]['epoch']}: loss {history[-1]['loss']:.3f}; {folder / 'last.pt'}")
+    return 0

@@ -1,0 +1,45 @@
+"""Data sets: images with truth, for training, calibration and evaluation. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .dataset import Dataset, Truth
+
+__all__ = ["Dataset", "Truth", "open_dataset"]
+
+
+def open_dataset(address, split="", class_names=()):
+    """The data set at `address`.
+
+    address: demo://?frames=N&..., or a folder: PASCAL VOC (Annotations, JPEGImages, ImageSets/Main) or
+        COCO (annotations/*_<split>.json beside the images).
+    split: VOC: a list in ImageSets/Main, all annotated images when empty. COCO: the set of an annotation
+        file, may be empty when there is only one.
+    class_names: the classes and their order, for example a model's; the data set's own when empty.
+
+    Raises FileNotFoundError or ValueError, naming what is missing and what there is. The content is
+    looked at by `check`.
+    """
+    address = str(address)
+    class_names = tuple(class_names)
+    if address.startswith("demo:"):
+        from .demo import DemoDataset
+
+        return DemoDataset(address, split, class_names)
+    folder = Path(address)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{address}: no such folder; expected a VOC or COCO folder, or demo://?frames=N"
+        )
+    if (folder / "Annotations").is_dir():
+        from .voc import VocDataset
+
+        return VocDataset(folder, split, class_names)
+    if any((folder / "annotations").glob("*.json")):
+        from .coco import CocoDataset
+
+        return CocoDataset(folder, split, class_names)
+    raise ValueError(
+        f"{address}: expected VOC (Annotations/*.xml) or COCO (annotations/*.json), found neither"
+    )

@@ -1,0 +1,93 @@
+"""What a data set is: images, and the boxes that are in them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The objects of one image.
+
+    boxes: (N, 4) float32 x1 y1 x2 y2 in pixels of the image, pixel i covering i..i+1, within the image.
+    labels: (N,) int32, index into the data set's class_names.
+    difficult: (N,) bool, ignored in scoring.   image_size: (height, width), pixels.
+    """
+
+    boxes: np.ndarray
+    labels: np.ndarray
+    difficult: np.ndarray
+    image_size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """The objects of one image as the file has them, right or wrong.
+
+    boxes: (N, 4) float64 corners in pixels of the image.   names: tuple of N class names.
+    difficult: (N,) bool.   image_size: (height, width), pixels.
+    """
+
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    difficult: np.ndarray
+    image_size: tuple[int, int]
+
+
+class Dataset(ABC):
+    """Images with truth, by index from 0. Can be pickled, so worker processes may have a copy each.
+
+    class_names: tuple, without background.   address: where it is, for messages.
+    """
+
+    # What scoring ignores are single objects, each named by its own box (VOC's difficult ones),
+    # or areas full of them (COCO's crowds), of which a detection may take any part.
+    difficult_is_crowd = False
+
+    def __init__(self, address, class_names):
+        self.address, self.class_names = address, tuple(class_names)
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError(f"{address}: class_names: expected each name once, got {', '.join(class_names)}")
+        self._labels = {name: label for label, name in enumerate(self.class_names)}
+
+    @abstractmethod
+    def __len__(self):
+        """Number of images."""
+
+    @abstractmethod
+    def image_name(self, index):
+        """What the image is called in messages and reports: a file's path, where there is one."""
+
+    @abstractmethod
+    def image(self, index):
+        """The image, (H, W, 3) uint8 BGR. Raises FileNotFoundError or ValueError naming the file."""
+
+    @abstractmethod
+    def annotation(self, index):
+        """The Annotation of an image. Raises FileNotFoundError or ValueError naming the file."""
+
+    @abstractmethod
+    def check(self):
+        """Goes over every image and its truth, decoding none.
+
+        Raises one ValueError that names each offending file (the first ten, and how many more).
+        """
+
+    def truth(self, index):
+        """The Truth of an image, its boxes clipped to the image.
+
+        Raises what `annotation` raises, and ValueError for an unknown class.
+        """
+        found = self.annotation(index)
+        height, width = found.image_size
+        boxes = np.clip(found.boxes, 0, (width, height, width, height)).astype(np.float32)
+        try:
+            labels = np.array([self._labels[name] for name in found.names], np.int32)
+        except KeyError as error:
+            raise ValueError(
+                f"{self.image_name(index)}: class {error} is not among {', '.join(self.class_names)}"
+            ) from None
+        return Truth(boxes, labels, found.difficult, found.image_size)

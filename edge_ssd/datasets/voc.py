@@ -1,0 +1,133 @@
+"""PASCAL VOC folders: Annotations/*.xml, JPEGImages, ImageSets/Main/<split>.txt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree.ElementTree import TreeBuilder
+from xml.parsers import expat
+
+import numpy as np
+
+from .check import check_files
+from .dataset import Annotation, Dataset
+from .image_file import SUFFIXES, read_image, read_image_size
+
+
+class VocDataset(Dataset):
+    """A VOC folder; see `open_dataset`.
+
+    Class names come from `class_names`, else from classes.txt (a line each), else from the XML files, sorted.
+    """
+
+    def __init__(self, folder, split="", class_names=()):
+        folder = Path(folder)
+        self._names_are_given = bool(class_names)
+        self._annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
+        images = folder / "JPEGImages"
+        self._images = {p.stem: p for p in sorted(images.glob("*")) if p.suffix.lower() in SUFFIXES}
+        self._folder = folder
+        self._stems = _read_split(folder, split) if split else tuple(self._annotations)
+        address = f"{folder}, split {split}" if split else str(folder)
+        super().__init__(address, class_names or self._own_class_names())
+
+    def __len__(self):
+        return len(self._stems)
+
+    def image_name(self, index):
+        return str(self._image_path(index))
+
+    def image(self, index):
+        return read_image(self._image_path(index))
+
+    def annotation(self, index):
+        stem = self._stems[index]
+        path = self._annotations.get(stem)
+        if path is None:
+            raise FileNotFoundError(f"{self._folder / 'Annotations' / stem}.xml: no such file")
+        found = read_voc_xml(path)
+        if min(found.image_size) < 1:  # some tools write no size, or 0
+            size = read_image_size(self._image_path(index))
+            found = Annotation(found.boxes, found.names, found.difficult, size)
+        return found
+
+    def check(self):
+        # Names given from outside may be more than this part of the data shows.
+        check_files(self, self._image_path, needs_every_class=not self._names_are_given)
+
+    def _image_path(self, index):
+        stem = self._stems[index]
+        return self._images.get(stem, self._folder / "JPEGImages" / f"{stem}.jpg")
+
+    def _own_class_names(self):
+        listed = self._folder / "classes.txt"
+        if listed.exists():
+            lines = listed.read_text(encoding="utf-8").splitlines()
+            return tuple(line.strip() for line in lines if line.strip())
+        names = set()
+        for path in self._annotations.values():
+            try:
+                names.update(read_voc_xml(path).names)
+            except ValueError:
+                continue  # `check` names it
+        return tuple(sorted(names))
+
+
+def _read_split(folder, split):
+    lists = folder / "ImageSets" / "Main"
+    path = lists / f"{split}.txt"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
+        raise FileNotFoundError(f"{path}: no such split; there is: {known}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return tuple(line.split()[0] for line in lines if line.strip())  # a class's list has a second column
+
+
+def read_voc_xml(path):
+    """The Annotation in a VOC XML file; its size is (0, 0) where the file says none.
+
+    VOC counts pixels from 1 and includes the last: x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax.
+    Raises ValueError naming the file and what is wrong.
+    """
+    try:
+        root = _parse_xml(Path(path).read_bytes())
+        objects = root.findall("object")
+        boxes = np.array([_read_box(item) for item in objects], np.float64).reshape(-1, 4)
+        names = tuple(_text(item, "name") for item in objects)
+        difficult = np.array([item.findtext("difficult", "0").strip() == "1" for item in objects], bool)
+        size = tuple(int(float(root.findtext(f"size/{side}", "0") or 0)) for side in ("height", "width"))
+    except (ValueError, expat.ExpatError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Annotation(boxes - (1, 1, 0, 0), names, difficult, size)
+
+
+def _parse_xml(data):
+    """The root element. A document type is refused: with it, a small file can expand to gigabytes."""
+    parser, builder = expat.ParserCreate(), TreeBuilder()
+
+    def refuse(*_):
+        raise ValueError("a document type (<!DOCTYPE) has no place in an annotation; remove it")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+    parser.CharacterDataHandler = builder.data
+    parser.Parse(data, True)
+    return builder.close()
+
+
+def _read_box(item):
+    return [_number(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+
+
+def _number(item, key):
+    text = _text(item, key)
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"object/{key}: expected a number, got {text!r}") from None
+
+
+def _text(item, key):
+    text = (item.findtext(key) or "").strip()
+    if not text:
+        raise ValueError(f"object/{key}: missing")
+    return text

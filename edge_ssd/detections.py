@@ -1,0 +1,71 @@
+"""What a detector found in one image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes, scores and labels of one image, best score first.
+
+    boxes: (N, 4) float32 x1 y1 x2 y2 in source pixels, clipped to the image.
+    scores: (N,) float32, descending.   labels: (N,) int32, index into class_names.
+    image_size: (height, width), pixels.   timestamp_ns: of the frame.
+
+    Iterating gives (box, score, label); indexing with a mask, a slice or indices gives Detections.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    image_size: tuple[int, int]
+    timestamp_ns: int = 0
+
+    def __post_init__(self):
+        boxes = np.asarray(self.boxes, np.float32)
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"boxes: expected shape (N, 4), got {boxes.shape}")
+        scores, labels = np.asarray(self.scores, np.float32), np.asarray(self.labels, np.int32)
+        for name, array in (("scores", scores), ("labels", labels)):
+            if array.shape != boxes.shape[:1]:
+                raise ValueError(
+                    f"{name}: expected shape {boxes.shape[:1]} to match boxes, got {array.shape}"
+                )
+        for name, array in (("boxes", boxes), ("scores", scores), ("labels", labels)):
+            object.__setattr__(self, name, array)
+
+    @classmethod
+    def from_rows(cls, rows, count, plan, timestamp_ns=0):
+        """Detections from the rows of post-processing.
+
+        rows: (max_detections, 6) float32 x1 y1 x2 y2 score label, normalised to the network input.
+        count: how many of them are used.   plan: the ResizePlan of the image.
+
+        Boxes are moved to source pixels and clipped to the image; what is then empty is dropped.
+        """
+        rows = rows[:count]
+        height, width = plan.source_size
+        boxes = plan.to_source(rows[:, :4])
+        np.clip(boxes, 0, np.array([width, height, width, height], np.float32), out=boxes)
+        kept = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return cls(boxes[kept], rows[kept, 4], rows[kept, 5].astype(np.int32), plan.source_size, timestamp_ns)
+
+    @classmethod
+    def empty(cls, image_size, timestamp_ns=0):
+        """No detections in an image of (height, width)."""
+        return cls(np.empty((0, 4)), np.empty(0), np.empty(0), image_size, timestamp_ns)
+
+    def __len__(self):
+        return len(self.scores)
+
+    def __iter__(self):
+        return zip(self.boxes, self.scores.tolist(), self.labels.tolist())
+
+    def __getitem__(self, index):
+        index = np.atleast_1d(index) if not isinstance(index, slice) else index
+        return Detections(
+            self.boxes[index], self.scores[index], self.labels[index], self.image_size, self.timestamp_ns
+        )

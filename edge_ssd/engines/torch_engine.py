@@ -1,0 +1,49 @@
+"""The network of a training checkpoint, run by torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ..training.checkpoint import load_model
+
+
+class TorchEngine:
+    """An `Ssd` as an engine (see `edge_ssd.engines`), on the device that it lies on.
+
+    model: put into evaluation mode.   threads: of torch on the CPU for the whole process, as torch has
+    it; 0 leaves them.
+    """
+
+    input_dtype = np.dtype(np.float32)
+    max_batch = 0
+
+    def __init__(self, model, threads=0):
+        self.model = model.eval()
+        self.device = next(model.parameters()).device
+        if threads:
+            torch.set_num_threads(threads)
+
+    @classmethod
+    def open(cls, path, threads=0):
+        """The engine and the SsdSpec in the checkpoint `path`, on the CPU.
+
+        Raises FileNotFoundError, or ValueError for a file that is no checkpoint or does not fit its spec.
+        """
+        model, spec = load_model(path)
+        return cls(model.to(memory_format=torch.channels_last), threads), spec
+
+    @property
+    def description(self):
+        """The engine and the device, for a report."""
+        return f"torch {torch.__version__} on {self.device.type}, {torch.get_num_threads()} threads"
+
+    @torch.inference_mode()
+    def infer(self, batch):
+        """(B, 3, H, W) float32 -> loc (B, P, 4), conf (B, P, C) float32."""
+        tensor = torch.from_numpy(batch).to(self.device, memory_format=torch.channels_last)
+        loc, conf = self.model(tensor)
+        return loc.cpu().numpy(), conf.cpu().numpy()
+
+    def close(self):
+        """Nothing is held that the collector does not free."""

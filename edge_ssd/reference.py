@@ -1,0 +1,405 @@
+"""The NumPy definition of every device step: the CPU path, and what the CUDA kernels are tested against.
+
+One image goes through `preprocess`, the network, and `postprocess`; the other functions are the parts
+of these two. Everything is float32, and every comparison is made as a kernel makes it.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .boxes import box_area, decode_boxes, intersections
+from .frames import split_planes
+from .resize import plan_resize
+
+# Where the red, green and blue of a pixel lie in what `_colors` returns.
+_RGB_CHANNELS = {"bgr8": (2, 1, 0), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
+
+# Red and blue weights of luma: ITU-R BT.601-7 section 2.5.1, BT.709-6 item 3.2.
+_LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
+
+# From this many source rows for one row of the input, it is cheaper to fetch the two rows that bilinear
+# interpolation reads than to convert the whole image to float; it also bounds the memory of huge stills.
+_SPARSE_ROWS = 4
+
+# The pre-filter before softmax and sigmoid keeps every logit down to this far below the threshold's,
+# which is a hundred times the rounding of float32 there: it decides nothing, it only saves exponentials.
+_LOGIT_MARGIN = 1e-3
+
+# Candidates that NMS compares with each other at a time, best first: most images have fewer, and 256
+# squared comparisons stay in L2. It looks for them in a window, past those that a kept box suppresses.
+_NMS_CHUNK = 128
+_NMS_WINDOW = 1024
+
+
+# ---------------------------------------------------------------------------------------------------------
+# pixels -> network input
+
+
+def preprocess(image, spec, pixel_format="bgr8", color_matrix="bt601", color_range="limited", out=None):
+    """The network input for one image, and where the image lies in it.
+
+    image: as `Frame.image` for `pixel_format`, any pitch.   spec: SsdSpec.
+    out: (3, height, width) float32 or float16 to write into; made when not given.
+
+    Colour conversion, bilinear resize (pixel centres at half, no antialiasing), (pixel - mean) / std,
+    all in float32 without rounding to integers between.
+
+    Returns (1, 3, height, width) float32 (or out's dtype), ResizePlan. Raises ValueError for a bad image.
+    """
+    planes = split_planes(image, pixel_format)
+    plan = plan_resize(planes[0].shape[:2], spec.input.size, spec.input.resize)
+    if out is None:
+        out = np.empty((3, *spec.input.size), np.float32)
+    resized = _resize(planes, pixel_format, _yuv_to_rgb(color_matrix, color_range), plan.inner_size)
+    _normalise(resized, pixel_format, spec.input, plan, out)
+    return out[None], plan
+
+
+def _resize(planes, pixel_format, yuv_to_rgb, size):
+    """Planes of uint8 -> (height, width, channels) float32, bilinear, as OpenCV's INTER_LINEAR on float."""
+    height, width = size
+    rows = planes[0].shape[0]
+    if rows >= _SPARSE_ROWS * height:
+        above, below, weight = _row_taps(rows, height)
+        image = _colors([_take_rows(p, above, rows) for p in planes], pixel_format, yuv_to_rgb)
+        lower = _colors([_take_rows(p, below, rows) for p in planes], pixel_format, yuv_to_rgb)
+        image += (lower - image) * weight.reshape(-1, *(1,) * (image.ndim - 1))
+    else:
+        image = _colors(planes, pixel_format, yuv_to_rgb)
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _row_taps(rows, height):
+    """The two source rows of each input row, and the weight of the second."""
+    centre = (np.arange(height, dtype=np.float64) + 0.5) * (rows / height) - 0.5
+    above = np.clip(np.floor(centre).astype(np.intp), 0, rows - 1)
+    below = np.minimum(above + 1, rows - 1)
+    return above, below, np.clip(centre - above, 0, 1).astype(np.float32)
+
+
+def _take_rows(plane, rows, height):
+    """Rows of a plane for rows of the image: chroma planes have half as many."""
+    return plane[rows if plane.shape[0] == height else rows // 2]
+
+
+def _colors(planes, pixel_format, yuv_to_rgb):
+    """(H, W, channels) float32, channels in the order of `_RGB_CHANNELS`, 0..255."""
+    if pixel_format in ("nv12", "i420", "yuyv", "uyvy"):
+        yuv = _yuv_pixels(planes, pixel_format).astype(np.float32)
+        # Luma below black counts as black, as in OpenCV's conversions.
+        np.maximum(yuv[..., 0], yuv_to_rgb.black, out=yuv[..., 0])
+        # transform adds the matrix's last column; the result leaves 0..255 where YUV has no RGB.
+        rgb = cv2.transform(yuv, yuv_to_rgb.matrix)
+        return np.clip(rgb, 0, 255, out=rgb)
+    return planes[0].astype(np.float32)
+
+
+def _yuv_pixels(planes, pixel_format):
+    """(H, W, 3) uint8 Y U V, chroma replicated."""
+    height, width = planes[0].shape[:2]
+    if pixel_format in ("yuyv", "uyvy"):
+        luma = 0 if pixel_format == "yuyv" else 1
+        chroma = planes[0][..., 1 - luma].reshape(height, width // 2, 2)
+        parts = [np.ascontiguousarray(planes[0][..., luma]), np.repeat(chroma, 2, axis=1)]
+    else:
+        parts = [np.ascontiguousarray(planes[0])]
+        for plane in planes[1:]:
+            # Rows were fetched singly already when there are as many as of luma.
+            repeated = np.ascontiguousarray(plane)
+            parts.append(cv2.resize(repeated, (width, height), interpolation=cv2.INTER_NEAREST))
+    return cv2.merge(parts)
+
+
+class _YuvToRgb(NamedTuple):
+    """matrix: (3, 4) float32, r g b = matrix @ (y, u, v, 1) on the 0..255 scale.   black: luma of black."""
+
+    matrix: np.ndarray
+    black: np.float32
+
+
+@lru_cache
+def _yuv_to_rgb(color_matrix, color_range):
+    red, blue = _LUMA_WEIGHTS[color_matrix]
+    green = 1 - red - blue
+    luma, chroma, black = (255 / 219, 255 / 224, 16) if color_range == "limited" else (1.0, 1.0, 0)
+    u = np.array([0, -2 * blue * (1 - blue) / green, 2 * (1 - blue)]) * chroma
+    v = np.array([2 * (1 - red), -2 * red * (1 - red) / green, 0]) * chroma
+    matrix = np.stack([np.full(3, luma), u, v, -luma * black - 128 * (u + v)], axis=1)
+    return _YuvToRgb(matrix.astype(np.float32), np.float32(black))
+
+
+def _normalise(resized, pixel_format, spec, plan, out):
+    """(h, w, channels) float32 0..255 -> out (3, H, W), padded, channels in the spec's order."""
+    (top, left), (height, width) = plan.padding, plan.inner_size
+    channels = _RGB_CHANNELS.get(pixel_format, (0, 1, 2))
+    sources = cv2.split(resized)
+    inner = out[:, top : top + height, left : left + width]
+    padded = inner.shape != out.shape
+    for i, channel in enumerate(channels if spec.color == "rgb" else channels[::-1]):
+        mean, std = np.float32(spec.mean[i]), np.float32(spec.std[i])
+        if padded:
+            out[i] = (np.float32(spec.pad_value[i]) - mean) / std
+        centred = np.subtract(sources[channel], mean)
+        np.divide(centred, std, out=inner[i], casting="same_kind")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# network outputs -> detections
+
+
+def postprocess(loc, conf, priors, spec, labels=None):
+    """The detections in one image's raw network outputs.
+
+    loc: (P, 4) offsets.   conf: (P, C).   Both float32, or float16, which is widened first.
+    priors: (P, 4) float32 cx cy w h, normalised.   spec: SsdSpec; its thresholds hold.
+    labels: (K,) int indices into class_names to look for; all when None.
+
+    Activation; per class, scores > score_threshold, the best top_k (equal scores: lower prior first) and
+    greedy NMS dropping IoU > iou_threshold; then the best max_detections over all classes (equal scores:
+    lower class, then lower prior). One prior may yield several classes. A prior with a NaN or Inf in loc
+    or conf yields nothing and is counted.
+
+    Returns rows (max_detections, 6) float32 x1 y1 x2 y2 score label, normalised to the network input, not
+    clipped (clipped with clip_boxes "before_nms"), zeros beyond the count; counts (2,) int32: rows used,
+    priors dropped. Raises ValueError for shapes that do not fit.
+    """
+    loc, conf = _checked_heads(loc, conf, priors, spec)
+    limits = spec.postprocess
+    finite, dropped = finite_priors(loc, conf)
+    scores, classes, rows = score_candidates(
+        conf,
+        spec.score_activation,
+        spec.background_index,
+        limits.score_threshold,
+        finite=finite,
+        labels=labels,
+    )
+    order = best_candidates(scores, classes, limits.top_k)
+    scores, classes, rows = scores[order], classes[order], rows[order]
+    boxes = candidate_boxes(loc, priors, rows, spec)
+    kept = class_nms(boxes, scores, classes, limits.iou_threshold, limits.max_detections)
+    result = np.zeros((limits.max_detections, 6), np.float32)
+    used = result[: len(kept)]
+    used[:, :4], used[:, 4], used[:, 5] = boxes[kept], scores[kept], classes[kept]
+    return result, np.array([len(kept), dropped], np.int32)
+
+
+def _checked_heads(loc, conf, priors, spec):
+    count = len(priors)
+    for name, array, columns in (("loc", loc, 4), ("conf", conf, spec.num_columns)):
+        if array.shape != (count, columns):
+            raise ValueError(f"{name}: expected shape {(count, columns)}, got {array.shape}")
+        if array.dtype not in (np.float32, np.float16):
+            raise ValueError(f"{name}: expected float32 or float16, got {array.dtype}")
+    return loc.astype(np.float32, copy=False), conf.astype(np.float32, copy=False)
+
+
+def finite_priors(loc, conf):
+    """Which priors have only finite numbers in loc (P, 4) and conf (P, C).
+
+    Returns (P,) bool, or None when all have; and how many have not.
+    """
+    # A sum is finite only when all its terms are; it may overflow without them, so it is not the answer.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(loc.sum(dtype=np.float32)) and np.isfinite(conf.sum(dtype=np.float32)):
+            return None, 0
+    finite = np.isfinite(loc).all(axis=1) & np.isfinite(conf).all(axis=1)
+    return finite, int(np.count_nonzero(~finite))
+
+
+def activate(conf, activation):
+    """Probabilities of raw class outputs: (N, C) float32 -> (N, C) float32; "softmax", "sigmoid" or "none"."""
+    if activation == "softmax":
+        exps = np.exp(conf - conf.max(axis=1, keepdims=True))
+        return exps / exps.sum(axis=1, keepdims=True)
+    if activation == "sigmoid":
+        with np.errstate(over="ignore"):  # exp(-x) = inf gives the right 0
+            return np.float32(1) / (np.float32(1) + np.exp(-conf))
+    return conf
+
+
+def score_candidates(conf, activation, background_index, score_threshold, finite=None, labels=None):
+    """Every (prior, class) whose probability is > score_threshold.
+
+    conf: (P, C) float32.   finite: (P,) bool, priors to look at; all when None.
+    labels: (K,) foreground classes to look at; all when None.
+
+    Returns scores (N,) float32, classes (N,) int64 (foreground index) and rows (N,) int64 (prior), in
+    order of prior, then class.
+    """
+    threshold = np.float32(score_threshold)
+    fired = _may_fire(conf, activation, background_index, threshold)
+    if background_index is not None:
+        fired[:, background_index] = False
+    if labels is not None:
+        fired &= _columns_of(labels, background_index, conf.shape[1])
+    if finite is not None:
+        fired &= finite[:, None]
+    where = np.flatnonzero(fired)
+    rows, columns = np.divmod(where, conf.shape[1])
+    scores = _scores_at(conf, activation, where, rows)
+    sure = scores > threshold
+    scores, rows, columns = scores[sure], rows[sure], columns[sure]
+    if background_index is not None:
+        columns -= columns > background_index
+    return scores, columns, rows
+
+
+def _may_fire(conf, activation, background_index, threshold):
+    """(P, C) bool, true for every logit whose probability is > threshold, and for few others.
+
+    A softmax probability is at most the sigmoid of its logit less the background's: the other classes
+    can only lower it. So most priors are ruled out without an exponential.
+    """
+    if activation == "none":
+        return conf > threshold
+    if not 0 < threshold < 1 or (activation == "softmax" and background_index is None):
+        return np.ones(conf.shape, bool)
+    lowest = np.float32(math.log(threshold / (1.0 - float(threshold))) - _LOGIT_MARGIN)
+    if activation == "sigmoid":
+        return conf > lowest
+    return conf > conf[:, background_index, None] + lowest
+
+
+def _columns_of(labels, background_index, num_columns):
+    columns = np.asarray(labels, np.int64)
+    if background_index is not None:
+        columns = columns + (columns >= background_index)
+    wanted = np.zeros(num_columns, bool)
+    wanted[columns] = True
+    return wanted
+
+
+def _scores_at(conf, activation, where, rows):
+    """Probabilities at the flat positions `where` of conf, which lie in the rows `rows`, ascending."""
+    logits = conf.reshape(-1)[where]
+    if activation != "softmax":
+        return activate(logits, activation)
+    first = np.ones(len(rows), bool)
+    first[1:] = rows[1:] != rows[:-1]
+    fired_rows = conf[rows[first]]
+    highest = fired_rows.max(axis=1)
+    total = np.exp(fired_rows - highest[:, None]).sum(axis=1)
+    index = np.cumsum(first) - 1
+    return np.exp(logits - highest[index]) / total[index]
+
+
+def best_candidates(scores, classes, top_k):
+    """The candidates that NMS looks at, best first: of each class the best top_k.
+
+    scores (N,) float32, classes (N,): of candidates in order of prior.
+    Equal scores: lower class, then lower prior. Returns (K,) int64, indices into the two arrays.
+    """
+    # A stable sort of 16-bit keys is a radix sort; it leaves each class in order of prior.
+    by_class = np.argsort(classes.astype(np.uint16), kind="stable")
+    counts = np.bincount(classes, minlength=1)
+    if counts.max() > top_k:
+        by_class = by_class[_best_of_each_class(scores[by_class], counts, top_k)]
+    return by_class[np.argsort(-scores[by_class], kind="stable")]
+
+
+def _best_of_each_class(scores, counts, top_k):
+    """(N,) bool: the best top_k of each class; scores (N,) lie class by class, counts[i] of class i."""
+    slots = np.arange(counts.max()) < counts[:, None]
+    table = np.full(slots.shape, -np.inf, np.float32)
+    table[slots] = scores
+    pivot = -np.partition(-table, top_k - 1, axis=1)[:, top_k - 1 : top_k]
+    best, ties = table > pivot, table == pivot
+    room = top_k - np.count_nonzero(best, axis=1)[:, None]
+    best |= ties & (np.cumsum(ties, axis=1, dtype=np.int32) <= room)
+    return best[slots]
+
+
+def candidate_boxes(loc, priors, rows, spec):
+    """Corner boxes of the priors `rows` (N,), in the spec's box order and clipping.
+
+    Returns (N, 4) float32, normalised to the network input.
+    """
+    every = len(rows) > len(priors)  # then most rows come several times
+    if not every:
+        loc, priors = loc[rows], priors[rows]
+    if spec.loc_order == "cycxhw":
+        loc = loc[:, [1, 0, 3, 2]]
+    boxes = decode_boxes(loc, priors, spec.variance)
+    if spec.postprocess.clip_boxes == "before_nms":
+        np.clip(boxes, 0, 1, out=boxes)
+    return boxes[rows] if every else boxes
+
+
+def overlaps(first, second, iou_threshold):
+    """Whether boxes overlap by IoU > iou_threshold: corners (..., 4), (..., 4), broadcast -> bool.
+
+    Tested as inter > threshold * union, so that two empty boxes do not.
+    """
+    inter = intersections(first, second)
+    return inter > np.float32(iou_threshold) * (box_area(first) + box_area(second) - inter)
+
+
+def nms(boxes, scores, iou_threshold):
+    """Indices of the boxes that survive greedy non-maximum suppression, best score first.
+
+    boxes: (N, 4) float32 corners, any one frame.   scores: (N,) float32.
+    A box is dropped when its IoU with a kept, higher-scoring box is > iou_threshold.
+    Equal scores keep input order. Two empty boxes have IoU 0.
+
+    Returns (K,) int64; (0,) for no input.
+    """
+    order = np.argsort(-scores, kind="stable")
+    one_class = np.zeros(len(order), np.int64)
+    return order[class_nms(boxes[order], scores[order], one_class, iou_threshold, len(order))]
+
+
+def class_nms(boxes, scores, classes, iou_threshold, max_detections):
+    """Greedy NMS within each class, over all classes at once.
+
+    boxes (N, 4) float32 corners, scores (N,), classes (N,): best first over all classes. So what is kept
+    first is also the best of all classes together, and nothing after max_detections needs looking at.
+
+    Returns (K,) int64 indices, K at most max_detections, ascending.
+    """
+    kept = np.empty(0, np.int64)
+    start = 0
+    while start < len(scores) and len(kept) < max_detections:
+        window = np.arange(start, min(start + (_NMS_WINDOW if len(kept) else _NMS_CHUNK), len(scores)))
+        suppressed = _suppressed_by(boxes[kept], classes[kept], boxes[window], classes[window], iou_threshold)
+        alive = window[~suppressed]
+        start = alive[_NMS_CHUNK] if len(alive) > _NMS_CHUNK else window[-1] + 1
+        alive = alive[:_NMS_CHUNK]
+        same = classes[alive][:, None] == classes[alive]
+        suppresses = np.triu(same & overlaps(boxes[alive][:, None], boxes[alive], iou_threshold), 1)
+        kept = np.concatenate([kept, alive[_greedy(suppresses)]])
+    return kept[:max_detections]
+
+
+def _suppressed_by(kept_boxes, kept_classes, boxes, classes, iou_threshold):
+    """(N,) bool: whether a kept box of the same class overlaps each box."""
+    if not len(kept_boxes):
+        return np.zeros(len(boxes), bool)
+    # One line of the table per class, padded with empty boxes, which overlap nothing: each box is
+    # compared with the kept ones of its own class alone.
+    order = np.argsort(kept_classes, kind="stable")
+    counts = np.bincount(kept_classes, minlength=classes.max() + 1)
+    slots = np.arange(counts.max()) < counts[:, None]
+    table = np.zeros((*slots.shape, 4), np.float32)
+    table[slots] = kept_boxes[order]
+    return overlaps(boxes[:, None], table[classes], iou_threshold).any(axis=1)
+
+
+def _greedy(suppresses):
+    """Which boxes greedy NMS keeps: suppresses (N, N) bool, row i over column j > i -> (N,) bool.
+
+    Each round settles at least one more box from the front (a box is settled once all before it are),
+    so the fixed point is the greedy answer; real images take two to five rounds.
+    """
+    kept = np.ones(len(suppresses), bool)
+    while True:
+        settled = ~suppresses[kept].any(axis=0)
+        if np.array_equal(settled, kept):
+            return kept
+        kept = settled

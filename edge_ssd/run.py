@@ -1,0 +1,194 @@
+"""`python -m edge_ssd.run`, `edge-ssd run`: camera to detections."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+DESCRIPTION = """\
+Run an SSD on a camera, a stream, a video, an image or a folder of images.
+
+  edge-ssd run --camera 0 --show
+  edge-ssd run --source rtsp://camera/stream --model ssd300.onnx --output detections.jsonl
+  edge-ssd run --source clip.mp4 --output clip_out.mp4 --output clip.jsonl
+  edge-ssd run --source 'demo://?seed=1&frames=300' --output demo.mp4
+
+Without --output and --show, the detections go to standard output as JSON lines, unless that is a terminal.
+"""
+
+DEMO_MODEL = Path(__file__).parent / "models" / "demo.onnx"
+
+
+def add_arguments(parser):
+    """The options of `run`."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--camera", metavar="N", help="camera number or device, such as 0 or /dev/video0")
+    where.add_argument("--source", metavar="URI", help="anything that gives frames: see the examples above")
+    parser.add_argument(
+        "--model",
+        default=str(DEMO_MODEL),
+        metavar="M",
+        help="NAME.onnx with its NAME.json, or a checkpoint .pt; default: the demo model",
+    )
+    parser.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="F",
+        help="F.jsonl, F.mp4, a folder for PNG files, - (JSON lines on standard output) or null; may be given several times",
+    )
+    parser.add_argument("--show", action="store_true", help="show a window; Q or Escape ends the run")
+    parser.add_argument("--max-frames", type=_count, default=0, metavar="N", help="stop after N frames")
+    parser.add_argument("--score-threshold", type=_fraction, default=0.5, metavar="T", help="default: 0.5")
+    parser.add_argument("--iou-threshold", type=_fraction, metavar="T", help="of NMS; default: the model's")
+    parser.add_argument(
+        "--classes", type=_names, default=(), metavar="A,B", help="look for these classes only"
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("newest", "every"),
+        help="newest: drop what cannot be kept up with (default of live sources); every: leave none out (default of files)",
+    )
+    parser.add_argument(
+        "--retry-seconds",
+        type=float,
+        default=float("inf"),
+        metavar="S",
+        help="give up S seconds after a live source stopped; default: never",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_count,
+        default=0,
+        metavar="N",
+        help="CPU threads of the network; default: one per core",
+    )
+
+
+def _count(text):
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
+    return value
+
+
+def _fraction(text):
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
+    return value
+
+
+def _names(text):
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def add_parser(subparsers):
+    """Adds `run` to the commands of `edge-ssd`."""
+    parser = subparsers.add_parser(
+        "run",
+        help="camera, stream, video or images to detections",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.set_defaults(main=main)
+
+
+def main(arguments):
+    """Runs; returns the exit code. Known errors come out as exceptions."""
+    _quiet_libraries()
+    from .detector import Detector, UnknownClass
+    from .pipeline import run_pipeline
+    from .sinks import open_sink
+    from .sources import open_source
+    from .status import StatusLine, summary_text
+
+    address = arguments.camera if arguments.camera is not None else arguments.source
+    outputs = arguments.output or _default_outputs(arguments.show)
+    with ExitStack() as stack:
+        try:
+            detector = stack.enter_context(_load(Detector, arguments))
+        except UnknownClass as error:
+            print(f"edge-ssd run: error: {error}", file=sys.stderr)
+            return 2
+        source = stack.enter_context(open_source(address, arguments.policy, arguments.retry_seconds))
+        sinks = []
+        for target in [*outputs, *(["window"] if arguments.show else [])]:
+            sinks.append(open_sink(target, source.fps, source.is_live))
+            stack.callback(sinks[-1].close)
+        status = stack.enter_context(_logging_to(StatusLine(source)))
+        statistics, stopped = None, []
+        with _stopping_on_signals(source, stopped):
+            try:
+                statistics = run_pipeline(source, detector, sinks, arguments.max_frames, status.update)
+            except BrokenPipeError:
+                return 0  # whoever read our standard output has had enough
+        status.clear()
+        print(summary_text(statistics, source, detector, _files(outputs), bool(stopped)), file=sys.stderr)
+    return 0
+
+
+def _load(detector_class, arguments):
+    return detector_class.load(
+        arguments.model,
+        score_threshold=arguments.score_threshold,
+        iou_threshold=arguments.iou_threshold,
+        classes=arguments.classes,
+        threads=arguments.threads,
+    )
+
+
+def _default_outputs(show):
+    return [] if show or sys.stdout.isatty() else ["-"]
+
+
+def _files(outputs):
+    return [output for output in outputs if output not in ("-", "null")]
+
+
+def _quiet_libraries():
+    """OpenCV and FFmpeg print their own view of every failure; ours is one line. The user's setting wins."""
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+
+@contextmanager
+def _logging_to(handler):
+    log = logging.getLogger("edge_ssd")
+    log.addHandler(handler)
+    propagate, log.propagate = log.propagate, False
+    try:
+        yield handler
+    finally:
+        handler.clear()
+        log.removeHandler(handler)
+        log.propagate = propagate
+
+
+@contextmanager
+def _stopping_on_signals(source, stopped):
+    """Ctrl-C and SIGTERM end the run after the frame in hand; a second one ends it at once."""
+
+    def stop(number, _):
+        stopped.append(number)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        source.stop()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    from .cli import run_alone
+
+    sys.exit(run_alone(sys.modules[__name__], "python -m edge_ssd.run"))

@@ -1,0 +1,67 @@
+"""Detections drawn onto their frame."""
+
+from __future__ import annotations
+
+import colorsys
+
+import cv2
+import numpy as np
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+_TO_BGR = {
+    "rgb8": cv2.COLOR_RGB2BGR,
+    "bgra8": cv2.COLOR_BGRA2BGR,
+    "rgba8": cv2.COLOR_RGBA2BGR,
+    "mono8": cv2.COLOR_GRAY2BGR,
+    "yuyv": cv2.COLOR_YUV2BGR_YUY2,
+    "uyvy": cv2.COLOR_YUV2BGR_UYVY,
+}
+
+
+def to_bgr(frame):
+    """(H, W, 3) uint8 BGR of a Frame, always a copy; for people to look at, so YUV is taken as BT.601."""
+    planes = frame.planes
+    if frame.pixel_format == "bgr8":
+        return planes[0].copy()
+    if frame.pixel_format == "nv12":
+        return cv2.cvtColorTwoPlane(*map(np.ascontiguousarray, planes), cv2.COLOR_YUV2BGR_NV12)
+    if frame.pixel_format == "i420":
+        width = planes[0].shape[1]
+        stacked = np.concatenate(
+            [planes[0], *(np.ascontiguousarray(p).reshape(-1, width) for p in planes[1:])]
+        )
+        return cv2.cvtColor(stacked, cv2.COLOR_YUV2BGR_I420)
+    return cv2.cvtColor(np.ascontiguousarray(planes[0]), _TO_BGR[frame.pixel_format])
+
+
+def class_color(label):
+    """A BGR colour of 0..255 for a class index; neighbours are far apart (steps of the golden ratio in hue)."""
+    red, green, blue = colorsys.hsv_to_rgb((0.33 + label * 0.618034) % 1.0, 0.85, 1.0)
+    return int(blue * 255), int(green * 255), int(red * 255)
+
+
+def annotate(frame, detections, class_names):
+    """A BGR copy of the frame with boxes, class names and scores, readable at any image size."""
+    image = to_bgr(frame)
+    scale = max(0.4, min(image.shape[:2]) / 900)
+    thickness = max(1, round(2 * scale))
+    # Best last, so that it lies on top.
+    for box, score, label in reversed(list(detections)):
+        color = class_color(label)
+        x1, y1, x2, y2 = (round(float(v)) for v in box)
+        cv2.rectangle(image, (x1, y1), (x2, y2), color, thickness, cv2.LINE_AA)
+        _draw_label(image, f"{class_names[label]} {score:.2f}", x1, y1, color, scale, thickness)
+    return image
+
+
+def _draw_label(image, text, x, y, color, scale, thickness):
+    """Text on a filled box above (x, y), moved inside where it would leave the image."""
+    text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have nothing else
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    x = max(0, min(x, image.shape[1] - width))
+    y = max(y, height + below)
+    cv2.rectangle(image, (x, y - height - below), (x + width, y), color, cv2.FILLED)
+    luma = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2]
+    ink = (0, 0, 0) if luma > 110 else (255, 255, 255)
+    cv2.putText(image, text, (x, y - below // 2), _FONT, scale, ink, thickness, cv2.LINE_AA)

@@ -1,0 +1,60 @@
+"""JSON lines: one object per frame, written at once, so that another program can follow the file."""
+
+from __future__ import annotations
+
+import json
+
+
+class JsonlSink:
+    """One line of JSON per frame.
+
+    file: binary, unbuffered, opened for writing.   name: for errors.
+    When a write fails (a full disk), a file is cut back to its last whole line and OSError is raised.
+    """
+
+    def __init__(self, file, name):
+        self._file, self._name = file, name
+        self._lines = 0
+
+    def write(self, result):
+        line = json.dumps(record(result), ensure_ascii=False, separators=(",", ":")) + "\n"
+        data = line.encode("utf-8", errors="surrogateescape")  # a file's name may be any bytes
+        whole = self._file.tell() if self._file.seekable() else None
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except BrokenPipeError:
+            raise  # the reader of a pipe has had enough: not a failure
+        except OSError as error:
+            if whole is not None:
+                self._file.truncate(whole)
+            raise OSError(
+                f"{self._name}: {error.strerror} after {self._lines} lines, which are kept"
+            ) from error
+        self._lines += 1
+
+    def close(self):
+        self._file.close()
+
+
+def record(result):
+    """The JSON object of a FrameResult: boxes in source pixels, times in milliseconds."""
+    frame, detections = result.frame, result.detections
+    height, width = detections.image_size
+    return {
+        "sequence": frame.sequence,
+        "source": frame.source,
+        "timestamp_ns": frame.timestamp_ns,
+        "width": width,
+        "height": height,
+        "detections": [
+            {
+                "box": [round(float(v), 3) for v in box],
+                "score": round(score, 5),
+                "label": result.class_names[label],
+                "class_id": label,
+            }
+            for box, score, label in detections
+        ],
+        "timing_ms": {stage: round(ms, 3) for stage, ms in result.timing_ms.items()},
+    }

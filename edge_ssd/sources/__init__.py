@@ -1,0 +1,73 @@
+"""Sources: one address opens anything that gives frames."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from .source import POLICIES, Source
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+__all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "open_source"]
+
+
+def open_source(address, policy=None, retry_seconds=float("inf")):
+    """The frames at an address; iterate over it, and close it (or use `with`).
+
+    address: 0 or "0" (camera number), /dev/video0, v4l2:///dev/video0?width=1280&height=720&fps=30&format=MJPG,
+        csi://0 (a Jetson's camera), rtsp://..., http://..., a video file, an image file, a folder of images, or
+        demo://?seed=0&frames=0&size=640x480&fps=30 (a rendered camera, endless with frames=0).
+    policy: "newest": always the latest frame, those in between are dropped and counted; the default of
+        cameras and live streams.   "every": no frame is left out; the default of files.
+    retry_seconds: how long a live source that stopped is tried again, with growing pauses.
+
+    Raises FileNotFoundError, ValueError or OSError when the source cannot be opened, ImportError when
+    OpenCV is missing.
+    """
+    if policy not in (None, *POLICIES):
+        raise ValueError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
+    address = str(address)
+    return Source(_opener(address), address, policy, retry_seconds)
+
+
+def _opener(address):
+    """A function that opens the reader of an address; called again when a live source stopped."""
+    scheme = re.match(r"([a-z0-9]+)://", address)
+    scheme = scheme.group(1) if scheme else ""
+    if scheme == "demo":
+        from .demo import DemoOptions
+        from .demo_reader import DemoReader
+
+        options = DemoOptions.from_uri(address)
+        return lambda: DemoReader(options, address)
+    if scheme in ("v4l2", "csi") or re.fullmatch(r"\d+(\?.*)?|/dev/video\d+", address):
+        from .camera import CameraOptions, open_camera
+
+        options = CameraOptions.from_address(address)
+        return lambda: open_camera(options)
+    if scheme in ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "srt"):
+        from .video import open_stream
+
+        return lambda: open_stream(address)
+    if scheme and scheme != "file":
+        known = "demo, v4l2, csi, rtsp, http, https, udp, tcp, rtmp, srt, file"
+        raise ValueError(f"{address}: unknown kind of source {scheme}://; known: {known}")
+    return _file_opener(Path(os.path.expanduser(address.removeprefix("file://"))))
+
+
+def _file_opener(path):
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    if path.is_dir():
+        from .images import ImageFolderReader
+
+        return lambda: ImageFolderReader(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        from .images import ImageReader
+
+        return lambda: ImageReader(path)
+    from .video import open_video
+
+    return lambda: open_video(path)

@@ -1,0 +1,240 @@
+"""Source: frames from any reader, under a policy, with a live one opened again when it stops."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from typing import Protocol
+
+from ..frames import Frame
+
+log = logging.getLogger("edge_ssd")
+
+POLICIES = ("newest", "every")
+
+# Pauses between attempts to open a live source again, seconds: quick for a loose plug, and never so long
+# that a robot waits noticeably after the camera is back.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
+
+
+class Reader(Protocol):
+    """What opens one kind of address: frames one after the other.
+
+    is_live: it goes on in real time whether or not it is read.   fps: nominal, 0 when unknown.
+    frame_count: frames in all, 0 when unknown or endless.   skipped: items that could not be read so far.
+    """
+
+    is_live: bool
+    fps: float
+    frame_count: int
+    skipped: int
+
+    def read(self) -> Frame | None:
+        """The next frame; None at the end. OSError when a live source failed."""
+
+    def close(self) -> None:
+        """Frees what the reader holds."""
+
+
+class Source:
+    """Frames of one address, numbered from 0; a gap in `sequence` is a drop.
+
+        with open_source("0") as source:
+            for frame in source: ...
+
+    dropped: frames that came and were not taken (policy newest).   skipped: unreadable items.
+    reopened: how often a live source was opened again.   Iterating ends at the end of a file, or `stop`,
+    which another thread or a signal handler may call.
+    """
+
+    def __init__(self, open_reader, address, policy, retry_seconds):
+        self.address = address
+        self._closing = threading.Event()
+        self._reader = _Reopening(open_reader, address, retry_seconds, self._closing)
+        self.is_live = self._reader.is_live
+        self.policy = policy or ("newest" if self.is_live else "every")
+        if self.policy == "newest":
+            paced = self._reader if self.is_live else _Paced(self._reader, self._closing)
+            self._newest = _Newest(paced, self._closing)
+        else:
+            self._newest = None
+
+    @property
+    def fps(self):
+        """Nominal frames per second; 0 when unknown."""
+        return self._reader.fps
+
+    @property
+    def frame_count(self):
+        """Frames in all; 0 when unknown or endless."""
+        return self._reader.frame_count
+
+    @property
+    def dropped(self):
+        """Frames that were replaced by a newer one before anyone took them."""
+        return self._newest.dropped if self._newest else 0
+
+    @property
+    def skipped(self):
+        """Items of the source that could not be read, and were named in the log."""
+        return self._reader.skipped
+
+    @property
+    def reopened(self):
+        """How often a live source that stopped was opened again."""
+        return self._reader.reopened
+
+    def read(self):
+        """The next frame; None at the end or when closed. Raises OSError when a live source stays away."""
+        return (self._newest or self._reader).read()
+
+    def __iter__(self):
+        while (frame := self.read()) is not None:
+            yield frame
+
+    def stop(self):
+        """Makes a waiting read, and every later one, give None. A signal handler may call it."""
+        self._closing.set()
+
+    def close(self):
+        """Ends a read in progress and frees the device."""
+        self.stop()
+        if self._newest:
+            self._newest.close()
+        else:
+            self._reader.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class _Reopening:
+    """A reader that numbers its frames, and opens a live source again after a failure."""
+
+    def __init__(self, open_reader, address, retry_seconds, closing):
+        self._open, self._address, self._closing = open_reader, address, closing
+        self._retry_seconds = retry_seconds
+        self._sequence = 0
+        self.reopened = 0
+        self._reader = open_reader()
+        self.is_live = self._reader.is_live
+        self._lock = threading.Lock()
+
+    fps = property(lambda self: self._reader.fps)
+    frame_count = property(lambda self: self._reader.frame_count)
+    skipped = property(lambda self: self._reader.skipped)
+
+    def read(self):
+        while not self._closing.is_set():
+            try:
+                frame = self._reader.read()
+            except OSError as error:
+                if self._closing.is_set():
+                    break
+                # What never gave a frame is a wrong address or a camera in use, not a lost connection.
+                if not self.is_live or self._sequence == 0:
+                    raise
+                self._reopen(error)
+                continue
+            if frame is None:
+                return None
+            frame = replace(frame, sequence=self._sequence)
+            self._sequence += 1
+            return frame
+        return None
+
+    def _reopen(self, error):
+        """Tries until the source is back; raises the last error after retry_seconds."""
+        self._reader.close()
+        deadline = time.monotonic() + self._retry_seconds
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            if time.monotonic() + pause_s > deadline:
+                raise error
+            log.warning("%s; trying again in %.1f s", error, pause_s)
+            if self._closing.wait(pause_s):
+                return
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            try:
+                reader = self._open()
+            except (OSError, ValueError) as failure:
+                error = OSError(str(failure))
+                continue
+            with self._lock:
+                self._reader = reader
+                self.reopened += 1
+            log.warning("%s: back", self._address)
+            return
+
+    def close(self):
+        with self._lock:
+            self._reader.close()
+
+
+class _Paced:
+    """A file at the speed of its own clock, so that policy newest drops what a camera would."""
+
+    def __init__(self, reader, closing):
+        self._reader, self._closing = reader, closing
+        self._start = None
+
+    def read(self):
+        frame = self._reader.read()
+        if frame is None:
+            return None
+        now = time.monotonic()
+        self._start = self._start or now
+        due = self._start + frame.sequence / (self._reader.fps or 30.0)
+        if self._closing.wait(max(0.0, due - now)):
+            return None
+        return replace(frame, timestamp_ns=time.monotonic_ns())
+
+    def close(self):
+        self._reader.close()
+
+
+class _Newest:
+    """The latest frame of a reader that a thread reads without pause: one place, no queue."""
+
+    def __init__(self, reader, closing):
+        self._reader, self._closing = reader, closing
+        self._changed = threading.Condition()
+        self._frame = self._error = None
+        self._ended = False
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._pump, name="edge_ssd-capture", daemon=True)
+        self._thread.start()
+
+    def _pump(self):
+        try:
+            while (frame := self._reader.read()) is not None:
+                with self._changed:
+                    self.dropped += self._frame is not None
+                    self._frame = frame
+                    self._changed.notify()
+        except Exception as error:  # handed to the thread that reads
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+
+    def read(self):
+        with self._changed:
+            # The time limit only lets `close` from a signal handler take effect.
+            while self._frame is None and not self._ended and not self._closing.is_set():
+                self._changed.wait(0.1)
+            frame, self._frame = self._frame, None
+            if frame is None and self._error is not None:
+                raise self._error
+            return None if self._closing.is_set() else frame
+
+    def close(self):
+        # A camera that hangs in its driver must not hang the program: the thread is a daemon.
+        self._thread.join(timeout=2.0)
+        if not self._thread.is_alive():
+            self._reader.close()

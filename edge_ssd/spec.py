@@ -1,0 +1,402 @@
+"""The spec: the JSON file beside an ONNX file that says what its input and outputs mean.
+
+With it, any SSD that ends in raw offsets and class scores runs, whoever trained it.
+The format is "edge_ssd/1"; `SsdSpec.load` and `.save` are its two ends.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+
+FORMAT = "edge_ssd/1"
+
+COLORS = ("rgb", "bgr")
+RESIZE_MODES = ("stretch", "letterbox")
+SCORE_ACTIVATIONS = ("softmax", "sigmoid", "none")
+LOC_ORDERS = ("cxcywh", "cycxhw")
+CLIP_BOXES = ("before_nms", "after_nms")
+
+
+class _BadKey(ValueError):
+    """A value that does not fit its key; callers put the path of the key in front of it."""
+
+    def __init__(self, key, problem):
+        super().__init__(f"{key}: {problem}")
+        self.key, self.problem = key, problem
+
+
+@contextmanager
+def _inside(key):
+    try:
+        yield
+    except _BadKey as error:
+        raise _BadKey(f"{key}.{error.key}", error.problem) from None
+
+
+def _shown(value):
+    text = json.dumps(value) if isinstance(value, (dict, list, str, bool, type(None))) else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _number(value, key):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise _BadKey(key, f"expected a finite number, got {_shown(value)}")
+    return float(value)
+
+
+def _integer(value, key, least=1):
+    number = value if isinstance(value, int) and not isinstance(value, bool) else _number(value, key)
+    if number != int(number) or number < least:
+        raise _BadKey(key, f"expected a whole number of at least {least}, got {_shown(value)}")
+    return int(number)
+
+
+def _text(value, key, choices=()):
+    if not isinstance(value, str) or not value:
+        raise _BadKey(key, f"expected a text, got {_shown(value)}")
+    if choices and value not in choices:
+        raise _BadKey(key, f"expected one of {', '.join(choices)}, got {_shown(value)}")
+    return value
+
+
+def _sequence(value, key, length=None):
+    if not isinstance(value, (list, tuple)):
+        raise _BadKey(key, f"expected a list, got {_shown(value)}")
+    if length is not None and len(value) != length:
+        raise _BadKey(key, f"expected {length} values, got {len(value)}")
+    return value
+
+
+def _numbers(value, key, length):
+    return tuple(_number(v, f"{key}[{i}]") for i, v in enumerate(_sequence(value, key, length)))
+
+
+def _positive(values, key):
+    for i, value in enumerate(values):
+        if value <= 0:
+            raise _BadKey(f"{key}[{i}]", f"expected a number above 0, got {value:g}")
+    return values
+
+
+def _fraction(value, key):
+    number = _number(value, key)
+    if not 0 <= number <= 1:
+        raise _BadKey(key, f"expected a number from 0 to 1, got {_shown(value)}")
+    return number
+
+
+def _set(instance, **values):
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the network's one input (B, 3, height, width) holds: x = (pixel - mean) / std.
+
+    mean, std, pad_value: three numbers each, in the order of `color`, on the 0..255 scale.
+    """
+
+    name: str
+    height: int
+    width: int
+    color: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize: str = "stretch"
+    pad_value: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def __post_init__(self):
+        pad = self.pad_value
+        if not isinstance(pad, (list, tuple)):
+            pad = (_number(pad, "pad_value"),) * 3
+        _set(
+            self,
+            name=_text(self.name, "name"),
+            height=_integer(self.height, "height"),
+            width=_integer(self.width, "width"),
+            color=_text(self.color, "color", COLORS),
+            mean=_numbers(self.mean, "mean", 3),
+            std=_positive(_numbers(self.std, "std", 3), "std"),
+            resize=_text(self.resize, "resize", RESIZE_MODES),
+            pad_value=_numbers(pad, "pad_value", 3),
+        )
+
+    @property
+    def size(self):
+        """(height, width) of the network input, pixels."""
+        return self.height, self.width
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """The names of the two graph outputs that are read; others are ignored."""
+
+    loc: str
+    conf: str
+
+    def __post_init__(self):
+        _set(self, loc=_text(self.loc, "loc"), conf=_text(self.conf, "conf"))
+        if self.loc == self.conf:
+            raise _BadKey("conf", f"expected another output than loc, got {_shown(self.conf)} for both")
+
+
+@dataclass(frozen=True)
+class PriorLevel:
+    """The default boxes of one feature map.
+
+    feature_size: (rows, columns).   step: (y, x), input pixels.
+    sizes: (w, h) of each box of a cell, input pixels.   offset: the centre within a cell, in steps.
+    """
+
+    feature_size: tuple[int, int]
+    step: tuple[float, float]
+    sizes: tuple[tuple[float, float], ...]
+    offset: float = 0.5
+
+    def __post_init__(self):
+        sizes = _sequence(self.sizes, "sizes")
+        if not sizes:
+            raise _BadKey("sizes", "expected at least one (w, h), got none")
+        _set(
+            self,
+            feature_size=tuple(
+                _integer(v, f"feature_size[{i}]")
+                for i, v in enumerate(_sequence(self.feature_size, "feature_size", 2))
+            ),
+            step=_positive(_numbers(self.step, "step", 2), "step"),
+            sizes=tuple(_positive(_numbers(v, f"sizes[{i}]", 2), f"sizes[{i}]") for i, v in enumerate(sizes)),
+            offset=_number(self.offset, "offset"),
+        )
+
+    @property
+    def count(self):
+        """Default boxes of this level."""
+        return self.feature_size[0] * self.feature_size[1] * len(self.sizes)
+
+
+@dataclass(frozen=True)
+class PriorSpec:
+    """The default boxes: either `levels`, or `file`, the name of an .npy file beside the spec.
+
+    clip: the corners are clipped to 0..1 and turned back into centre form (Caffe's rule).
+    """
+
+    levels: tuple[PriorLevel, ...] = ()
+    file: str = ""
+    clip: bool = False
+
+    def __post_init__(self):
+        levels = tuple(_sequence(self.levels, "levels"))
+        for i, level in enumerate(levels):
+            if not isinstance(level, PriorLevel):
+                raise _BadKey(f"levels[{i}]", f"expected a PriorLevel, got {_shown(level)}")
+        if not isinstance(self.file, str):
+            raise _BadKey("file", f"expected a text, got {_shown(self.file)}")
+        if bool(levels) == bool(self.file):
+            raise _BadKey(
+                "levels",
+                "expected either levels (not empty) or file, got " + ("both" if levels else "neither"),
+            )
+        if not isinstance(self.clip, bool):
+            raise _BadKey("clip", f"expected true or false, got {_shown(self.clip)}")
+        _set(self, levels=levels)
+
+
+@dataclass(frozen=True)
+class PostprocessSpec:
+    """Limits of post-processing. A score must be > score_threshold; a box is dropped at IoU > iou_threshold."""
+
+    score_threshold: float
+    iou_threshold: float
+    top_k: int
+    max_detections: int
+    clip_boxes: str = "after_nms"
+
+    def __post_init__(self):
+        _set(
+            self,
+            score_threshold=_fraction(self.score_threshold, "score_threshold"),
+            iou_threshold=_fraction(self.iou_threshold, "iou_threshold"),
+            top_k=_integer(self.top_k, "top_k"),
+            max_detections=_integer(self.max_detections, "max_detections"),
+            clip_boxes=_text(self.clip_boxes, "clip_boxes", CLIP_BOXES),
+        )
+
+
+@dataclass(frozen=True)
+class SsdSpec:
+    """Everything that is known of an SSD besides its weights.
+
+    class_names: the foreground classes only.   background_index: the column of `conf` that is
+    background, or None when it has none.   variance: scaling of the offsets, (centre, size).
+    folder: where the file of `priors.file` lies; set by `load`, not part of the spec itself.
+
+    Raises ValueError naming the key for every value that does not fit.
+    """
+
+    name: str
+    input: InputSpec
+    outputs: OutputSpec
+    class_names: tuple[str, ...]
+    background_index: int | None
+    score_activation: str
+    loc_order: str
+    variance: tuple[float, float]
+    priors: PriorSpec
+    postprocess: PostprocessSpec
+    folder: str = field(default=".", compare=False, repr=False)
+
+    def __post_init__(self):
+        names = _sequence(self.class_names, "class_names")
+        if not names:
+            raise _BadKey("class_names", "expected at least one foreground class, got none")
+        _set(
+            self,
+            name=_text(self.name, "name"),
+            class_names=tuple(_text(v, f"class_names[{i}]") for i, v in enumerate(names)),
+            score_activation=_text(self.score_activation, "score_activation", SCORE_ACTIVATIONS),
+            loc_order=_text(self.loc_order, "loc_order", LOC_ORDERS),
+            variance=_positive(_numbers(self.variance, "variance", 2), "variance"),
+        )
+        if self.background_index is not None:
+            index = _integer(self.background_index, "background_index", least=0)
+            if index > len(names):
+                raise _BadKey(
+                    "background_index",
+                    f"expected null or a column from 0 to {len(names)} ({len(names)} classes + background), got {index}",
+                )
+            _set(self, background_index=index)
+
+    @property
+    def num_columns(self):
+        """C: columns of `conf`, background included."""
+        return len(self.class_names) + (self.background_index is not None)
+
+    def to_json(self):
+        """The spec as JSON text; `from_json` reads it back to an equal spec."""
+        return _on_one_line(json.dumps(_to_dict(self), indent=2, ensure_ascii=False)) + "\n"
+
+    @classmethod
+    def from_json(cls, text):
+        """The spec in `text`. Raises ValueError naming the first key that is missing, unknown or wrong."""
+        try:
+            data = json.loads(text, object_pairs_hook=_no_duplicates)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not valid JSON: {error}") from None
+        return _from_dict(data)
+
+    @classmethod
+    def load(cls, path):
+        """The spec in the file `path`. Raises FileNotFoundError, or ValueError naming file and key."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
+        try:
+            spec = cls.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        _set(spec, folder=str(path.parent))
+        return spec
+
+    def save(self, path):
+        """Writes the spec to `path`, and beside it the priors' file, where it has one from another folder."""
+        path = Path(path)
+        path.write_text(self.to_json(), encoding="utf-8")
+        if self.priors.file:
+            source, target = Path(self.folder, self.priors.file), path.parent / self.priors.file
+            if source.exists() and not (target.exists() and os.path.samefile(source, target)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+
+def _no_duplicates(pairs):
+    seen = {}
+    for key, value in pairs:
+        if key in seen:
+            raise _BadKey(key, "given twice")
+        seen[key] = value
+    return seen
+
+
+def _to_dict(spec):
+    data = {"format": FORMAT}
+    for name in _keys(SsdSpec):
+        data[name] = _plain(getattr(spec, name))
+    priors = data["priors"]
+    del priors["levels" if spec.priors.file else "file"]
+    return data
+
+
+def _on_one_line(text):
+    """Indented JSON with its lists of plain values, and lists of those, each on one line, for people to edit.
+
+    A line break never stands inside a JSON string, so the patterns touch none.
+    """
+    for item in (r"[^\[\]{}\n]+", r"\[[^\[\]{}\n]+\]"):
+        pattern = rf"\[\n\s+({item}(?:,\n\s+{item})*)\n\s+\]"
+        text = re.sub(pattern, lambda m: "[" + re.sub(r",\n\s+", ", ", m.group(1)) + "]", text)
+    return text
+
+
+def _plain(value):
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: _plain(getattr(value, name)) for name in _keys(type(value))}
+    if isinstance(value, float) and value == int(value):
+        return int(value)
+    return value
+
+
+def _keys(cls):
+    return [f.name for f in fields(cls) if f.name != "folder"]
+
+
+def _take(data, cls):
+    """The values of `data` for the fields of `cls`; unknown and missing keys are errors."""
+    known = _keys(cls)
+    for key in data:
+        if key not in known:
+            raise _BadKey(key, f"unknown key; known: {', '.join(known)}")
+    for f in fields(cls):
+        if f.name not in data and f.default is MISSING:
+            raise _BadKey(f.name, "missing")
+    return dict(data)
+
+
+def _built(value, key, cls):
+    """The dataclass `cls` from the JSON object `value`, which stands under `key`."""
+    if not isinstance(value, dict):
+        raise _BadKey(key, f"expected an object, got {_shown(value)}")
+    with _inside(key):
+        return cls(**_take(value, cls))
+
+
+def _from_dict(data):
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, got {_shown(data)}")
+    data = dict(data)
+    found = data.pop("format", None)
+    if found != FORMAT:
+        raise _BadKey("format", f"expected {_shown(FORMAT)}, got {_shown(found)}")
+    data = _take(data, SsdSpec)
+    for key, cls in (("input", InputSpec), ("outputs", OutputSpec), ("postprocess", PostprocessSpec)):
+        data[key] = _built(data[key], key, cls)
+    priors = data["priors"]
+    if isinstance(priors, dict) and isinstance(priors.get("levels"), list):
+        levels = [
+            _built(level, f"priors.levels[{i}]", PriorLevel) for i, level in enumerate(priors["levels"])
+        ]
+        priors = {**priors, "levels": levels}
+    data["priors"] = _built(priors, "priors", PriorSpec)
+    return SsdSpec(**data)

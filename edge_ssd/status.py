@@ -1,0 +1,103 @@
+"""The live status line of a run, its log lines, and its summary: text for people, on standard error."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import time
+
+# Often enough to be read as live, seldom enough to cost nothing.
+_TERMINAL_INTERVAL_S, _LOG_INTERVAL_S = 0.2, 10.0
+
+
+class StatusLine(logging.Handler):
+    """One line that is rewritten in place on a terminal; a line every ten seconds elsewhere.
+
+    As a logging handler, it prints warnings above the line.
+    """
+
+    def __init__(self, source, stream=None):
+        super().__init__(logging.INFO)
+        self._source = source
+        self._stream = stream or sys.stderr
+        self._is_terminal = self._stream.isatty()
+        self._interval_s = _TERMINAL_INTERVAL_S if self._is_terminal else _LOG_INTERVAL_S
+        self._next = time.monotonic() + (0 if self._is_terminal else self._interval_s)
+        self._shown = ""
+
+    def update(self, statistics):
+        """Shows where the run is, when it is time to."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self._interval_s
+        self._show(status_text(statistics, self._source))
+
+    def _show(self, text):
+        if self._is_terminal:
+            width = shutil.get_terminal_size().columns - 1
+            self._shown = text[:width]
+            self._stream.write(f"\r{self._shown}\x1b[K")
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def emit(self, record):
+        shown = self._shown
+        self.clear()
+        self._stream.write(f"{self.format(record)}\n")
+        if shown:
+            self._show(shown)
+        self._stream.flush()
+
+    def clear(self):
+        """Takes the line off the terminal."""
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._shown = ""
+
+
+def status_text(statistics, source):
+    """One line: frames, FPS, stage times, age, drops, and what the latest frame shows."""
+    total = f"/{source.frame_count}" if source.frame_count else ""
+    stages = {stage: stats.mean() for stage, stats in statistics.stage_ms.items()}
+    parts = [
+        f"{statistics.frames}{total} frames",
+        f"{statistics.recent_fps:.1f} FPS",
+        f"capture {stages['capture']:.1f} pre {stages['preprocess']:.1f} net {stages['infer']:.1f} "
+        f"post {stages['postprocess']:.1f} ms",
+        f"age {statistics.latest.timing_ms['age']:.0f} ms",
+        f"dropped {source.dropped}",
+    ]
+    if source.skipped:
+        parts.append(f"skipped {source.skipped}")
+    if source.reopened:
+        parts.append(f"reopened {source.reopened}")
+    return " | ".join(parts) + " | " + _detections_shown(statistics.latest)
+
+
+def _detections_shown(result, at_most=4):
+    found = [f"{result.class_names[label]} {score:.2f}" for _, score, label in result.detections]
+    rest = f" +{len(found) - at_most}" if len(found) > at_most else ""
+    return (", ".join(found[:at_most]) + rest) or "nothing"
+
+
+def summary_text(statistics, source, detector, outputs, stopped):
+    """Several lines: what ran, how fast, percentiles per stage, what was found and what was lost."""
+    lines = [
+        f"{statistics.frames} frames in {statistics.seconds:.1f} s: {statistics.fps:.1f} FPS"
+        + (" (stopped)" if stopped else ""),
+        f"  model     {detector.spec.name}, {detector.description}",
+        f"  source    {source.address}, policy {source.policy}: {source.dropped} dropped, "
+        f"{source.skipped} skipped, opened again {source.reopened} times",
+    ]
+    if statistics.frames:
+        lines.append("  ms             p50      p95      p99")
+        for stage, stats in statistics.stage_ms.items():
+            note = f"   since the {statistics.timestamp_source} time stamp" if stage == "age" else ""
+            lines.append(f"  {stage:11s}" + "".join(f"{v:9.2f}" for v in stats.percentiles()) + note)
+    found = ", ".join(f"{name} {count}" for name, count in statistics.detections.most_common(8))
+    lines.append(f"  detections  {found or 'none'}")
+    lines += [f"  written to  {output}" for output in outputs]
+    return "\n".join(lines)

@@ -1,0 +1,177 @@
+"""Random views of training images (the SSD paper's 2.2, "Data augmentation", and 3.6), on OpenCV arrays.
+
+A view is a crop of the image and the place it takes in the network input; so crop, zoom-out and resize
+are one bilinear resize, the same as at run time. Colours are changed afterwards, where there are fewest pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from ..boxes import iou_matrix
+from ..resize import plan_resize
+
+# The paper's smallest IoU of a crop with an object. 0 stands for any crop.
+MIN_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+# Crops that are tried for one overlap before the whole image is taken, as the authors do.
+CROP_TRIALS = 50
+
+
+@dataclass(frozen=True)
+class AugmentOptions:
+    """Which changes are made to training images, and how far they go.
+
+    crop, zoom_out, flip: probabilities.   crop_scale: smallest side of a crop, as a share of the image's.
+    zoom_out_ratio: largest; the image then fills 1 / ratio of the input's side.
+    photometric: strength of brightness, contrast, saturation and hue noise; 1 is SSD's, 0 is none.
+    """
+
+    crop: float = 6 / 7
+    crop_scale: float = 0.3
+    zoom_out: float = 0.5
+    zoom_out_ratio: float = 4.0
+    flip: float = 0.5
+    photometric: float = 1.0
+
+
+AUGMENTATIONS = {
+    "ssd": AugmentOptions(),
+    "light": AugmentOptions(crop=0.3, crop_scale=0.6, zoom_out=0.2, zoom_out_ratio=2.0, photometric=0.5),
+    "none": AugmentOptions(crop=0.0, zoom_out=0.0, flip=0.0, photometric=0.0),
+}
+
+
+class View(NamedTuple):
+    """crop: x1 y1 x2 y2 in source pixels.   place: x1 y1 x2 y2 in input pixels. Whole numbers."""
+
+    crop: tuple[int, int, int, int]
+    place: tuple[int, int, int, int]
+
+
+def augment(image, truth, spec, options, rng):
+    """A random view of one image, as the network's input before normalisation.
+
+    image: (H, W, 3) uint8 BGR.   truth: boxes (N, 4) corners in source pixels, labels, difficult.
+    spec: the model's SsdSpec; its size, colour order and way of resizing hold.
+
+    Returns image (height, width, 3) uint8, boxes (M, 4) float32 corners normalised to the input, and the
+    (M,) indices of their objects. An object stays when its centre lies within the crop.
+    """
+    view = random_view(image.shape[:2], truth.boxes, spec.input, options, rng)
+    boxes, kept = move_boxes(truth.boxes, view, spec.input.size)
+    image = render_view(image, view, spec.input)
+    if rng.random() < options.flip:
+        image = cv2.flip(image, 1)
+        boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
+    if options.photometric:
+        image = distort_colors(image, options.photometric, rng)
+    if spec.input.color == "rgb":
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image, boxes, kept
+
+
+def random_view(source_size, boxes, spec, options, rng):
+    """A view with or without a crop and a zoom-out. spec: InputSpec."""
+    height, width = source_size
+    crop = (0, 0, width, height)
+    zoomed_out = rng.random() < options.zoom_out
+    # Not both: a crop undoes a zoom-out, and small objects would vanish in the rest.
+    if not zoomed_out and rng.random() < options.crop:
+        crop = random_crop(source_size, boxes, options.crop_scale, rng)
+    plan = plan_resize((crop[3] - crop[1], crop[2] - crop[0]), spec.size, spec.resize)
+    rows, columns = plan.inner_size
+    top, left = plan.padding
+    if zoomed_out:
+        ratio = rng.uniform(1, options.zoom_out_ratio)
+        rows, columns = max(1, round(rows / ratio)), max(1, round(columns / ratio))
+        top, left = rng.integers(spec.height - rows + 1), rng.integers(spec.width - columns + 1)
+    return View(crop, (int(left), int(top), int(left) + columns, int(top) + rows))
+
+
+def random_crop(source_size, boxes, smallest, rng):
+    """x1 y1 x2 y2 of a crop that overlaps an object enough, whole pixels; the whole image when none is found.
+
+    smallest: share of the image's sides.   Aspect ratio from 1/2 to 2 (relative to square pixels).
+    """
+    height, width = source_size
+    least = MIN_OVERLAPS[rng.integers(len(MIN_OVERLAPS))]
+    for _ in range(CROP_TRIALS):
+        w, h = rng.uniform(smallest, 1, 2) * (width, height)
+        if not 0.5 <= w / h <= 2:
+            continue
+        x, y = rng.uniform(0, (width - w, height - h))
+        x1, y1 = int(x), int(y)
+        crop = np.array([x1, y1, max(x1 + 1, int(x + w)), max(y1 + 1, int(y + h))], np.float32)
+        if len(boxes) == 0 or _overlaps(crop, boxes, least):
+            return tuple(int(v) for v in crop)
+    return 0, 0, width, height
+
+
+def _overlaps(crop, boxes, least):
+    """Whether `crop` holds the centre of an object with which its IoU is at least `least`."""
+    return bool((_centres_inside(boxes, crop) & (iou_matrix(boxes, crop[None])[:, 0] >= least)).any())
+
+
+def _centres_inside(boxes, crop):
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return ((centres > crop[:2]) & (centres < crop[2:])).all(axis=1)
+
+
+def move_boxes(boxes, view, input_size):
+    """Objects of the source in the frame of the input.
+
+    boxes: (N, 4) corners in source pixels.   Returns (M, 4) float32 corners normalised to the input, cut
+    at the crop's edge, of those whose centre is inside, and their (M,) indices.
+    """
+    crop, place = np.array(view.crop, np.float32), np.array(view.place, np.float32)
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    cut = np.clip(boxes, np.tile(crop[:2], 2), np.tile(crop[2:], 2))
+    kept = np.flatnonzero(_centres_inside(boxes, crop) & (cut[:, 2:] > cut[:, :2]).all(axis=1))
+    scale = np.tile((place[2:] - place[:2]) / (crop[2:] - crop[:2]), 2)
+    moved = (cut[kept] - np.tile(crop[:2], 2)) * scale + np.tile(place[:2], 2)
+    return moved / np.tile(np.array(input_size[::-1], np.float32), 2), kept
+
+
+def render_view(image, view, spec):
+    """The view of `image` in an input of spec.size, (height, width, 3) uint8 BGR.
+
+    What it leaves free has the network's mean, or a letterbox's padding. spec: InputSpec.
+    """
+    x1, y1, x2, y2 = view.crop
+    left, top, right, bottom = view.place
+    resized = cv2.resize(image[y1:y2, x1:x2], (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+    if resized.shape[:2] == spec.size:
+        return resized
+    fill = spec.pad_value if spec.resize == "letterbox" else spec.mean
+    canvas = np.empty((*spec.size, 3), np.uint8)
+    canvas[:] = np.rint(fill[::-1] if spec.color == "rgb" else fill).astype(np.uint8)
+    canvas[top:bottom, left:right] = resized
+    return canvas
+
+
+def distort_colors(image, strength, rng):
+    """Random brightness, contrast, saturation and hue, each half of the time (the authors' ranges times strength).
+
+    image: (H, W, 3) uint8 BGR. Returns a new array, or the same where nothing was drawn.
+    """
+    brightness, contrast, saturation, hue = rng.random(4) < 0.5
+    if brightness or contrast:
+        gain = 1 + strength * rng.uniform(-0.5, 0.5) if contrast else 1.0
+        offset = strength * rng.uniform(-32, 32) if brightness else 0.0
+        image = cv2.LUT(image, _table(np.arange(256) * gain + offset))
+    if saturation or hue:
+        planes = list(cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2HSV)))
+        if hue:  # 0..179 in OpenCV: half degrees
+            planes[0] = cv2.LUT(planes[0], _table((np.arange(256) + strength * rng.uniform(-18, 18)) % 180))
+        if saturation:
+            planes[1] = cv2.LUT(planes[1], _table(np.arange(256) * (1 + strength * rng.uniform(-0.5, 0.5))))
+        image = cv2.cvtColor(cv2.merge(planes), cv2.COLOR_HSV2BGR)
+    return image
+
+
+def _table(values):
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)

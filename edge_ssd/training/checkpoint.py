@@ -1,0 +1,109 @@
+"""Checkpoints: all that a run needs to go on, and a detector to run, in one file of plain types and tensors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ..spec import SsdSpec
+from .models import build_model
+
+FORMAT = "edge_ssd/checkpoint-1"
+
+
+def save_checkpoint(path, model, spec, **state):
+    """Writes a checkpoint to `path`; the last one stays when that fails half-way.
+
+    state: what else belongs to the run: ema, optimizer, epoch, ... (plain types and tensors).
+    """
+    content = {
+        "format": FORMAT,
+        "arch": model.arch,
+        "options": model.options,
+        "spec": spec.to_json(),
+        "model": model.state_dict(),
+        "ema": None,
+        **state,
+    }
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
+    except RuntimeError as error:  # what torch makes of a full disk
+        raise OSError(f"{path}: could not be written, the last one stays: {error}") from error
+
+
+def load_checkpoint(path):
+    """The dictionary in the checkpoint `path`, on the CPU. Runs no code from the file.
+
+    Raises FileNotFoundError, or ValueError for a file that is cut off, of another kind or holds code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{path}: expected a checkpoint of edge-ssd train, got a pickle of other objects; it was not run"
+        ) from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError, TypeError):
+        raise ValueError(
+            f"{path}: not a readable checkpoint; it is cut off, or no checkpoint at all"
+        ) from None
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise ValueError(
+            f"{path}: expected format {FORMAT!r}, got {found!r}; is it a file of plain weights? "
+            "Train from it: edge-ssd train --weights"
+        )
+    return content
+
+
+def load_model(path):
+    """The network in the checkpoint `path`, in evaluation mode, and its spec.
+
+    The averaged weights where the run kept them.   Returns Ssd, SsdSpec. Raises as `load_checkpoint`.
+    """
+    content = load_checkpoint(path)
+    try:
+        spec = SsdSpec.from_json(content["spec"])
+        model = build_model(content["arch"], spec.num_columns, **content["options"])
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    load_weights(model, content["ema"] or content["model"], path)
+    return model.eval(), spec
+
+
+def load_weights(model, weights, name):
+    """Puts the state dict `weights` into `model`. Raises ValueError naming the first parameter that does not fit.
+
+    name: of the file, for the message.
+    """
+    expected = model.state_dict()
+    for key in (*expected, *weights):
+        found, wanted = (tuple(d[key].shape) if key in d else "none" for d in (weights, expected))
+        if found != wanted:
+            raise ValueError(
+                f"{name}: {key}: {model.arch} with {model.num_classes} classes (background included) "
+                f"expects shape {wanted}, got {found}"
+            )
+    model.load_state_dict(weights)
+
+
+@contextmanager
+def replacing(path):
+    """A temporary path beside `path`, which takes its place at the end; removed when the block fails."""
+    path = Path(path)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,123 @@
+"""Batches for training: images and objects from a data set, augmented in worker processes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .augmentation import augment
+
+
+class Targets(NamedTuple):
+    """The objects of a batch, filled up to the image with the most.
+
+    boxes: (B, G, 4) float32 corners, normalised to the input.   labels: (B, G) int64, columns of `conf`;
+    0, background, marks the filling.   difficult: (B, G) bool.
+    """
+
+    boxes: torch.Tensor
+    labels: torch.Tensor
+    difficult: torch.Tensor
+
+    def to(self, device):
+        """The same on another device."""
+        return Targets(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+class Batch(NamedTuple):
+    """images: (B, height, width, 3) uint8 in the spec's colour order.   indices: of the data set's images."""
+
+    images: torch.Tensor
+    targets: Targets
+    indices: tuple[int, ...]
+
+
+class TrainingImages(Dataset):
+    """Augmented images of a data set (see `edge_ssd.datasets`), by (round, index).
+
+    The random numbers depend on the seed, the round and the index alone, so a resumed run sees the
+    images that the first would have seen, with any number of workers.
+    """
+
+    def __init__(self, dataset, spec, options, seed):
+        self.dataset, self.spec, self.options, self.seed = dataset, spec, options, seed
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, key):
+        """(round, index) -> image, boxes (N, 4), labels (N,), difficult (N,), index; see `Batch`."""
+        turn, index = key
+        rng = np.random.default_rng((self.seed, turn, index))
+        truth = self.dataset.truth(index)
+        image, boxes, kept = augment(self.dataset.image(index), truth, self.spec, self.options, rng)
+        return image, boxes, truth.labels[kept] + 1, truth.difficult[kept], index
+
+
+class RoundSampler:
+    """The (round, index) of each image of an epoch, shuffled.
+
+    length: images of the data set.   epoch_images: images of an epoch. An epoch goes on where the last
+    one stopped; every image comes once before any comes again.   epoch: set it before each iteration.
+    """
+
+    def __init__(self, length, epoch_images, seed):
+        self.length, self.epoch_images, self.seed = length, epoch_images, seed
+        self.epoch = 0
+
+    def __len__(self):
+        return self.epoch_images
+
+    def __iter__(self):
+        position, end = self.epoch * self.epoch_images, (self.epoch + 1) * self.epoch_images
+        while position < end:
+            turn, start = divmod(position, self.length)
+            stop = min(self.length, start + end - position)
+            order = np.random.default_rng((self.seed, turn)).permutation(self.length)
+            yield from ((turn, int(index)) for index in order[start:stop])
+            position += stop - start
+
+
+def collate(samples):
+    """A Batch of what `TrainingImages` gives."""
+    images, boxes, labels, difficult, indices = zip(*samples)
+    shape = (len(samples), max(map(len, boxes)))
+    targets = Targets(
+        torch.zeros(*shape, 4), torch.zeros(shape, dtype=torch.int64), torch.zeros(shape, dtype=torch.bool)
+    )
+    for i, count in enumerate(map(len, boxes)):
+        targets.boxes[i, :count] = torch.from_numpy(boxes[i])
+        targets.labels[i, :count] = torch.from_numpy(labels[i].astype(np.int64))
+        targets.difficult[i, :count] = torch.from_numpy(difficult[i])
+    return Batch(torch.from_numpy(np.stack(images)), targets, tuple(indices))
+
+
+def make_loader(images, sampler, batch_size, workers):
+    """The DataLoader of `TrainingImages` in the order of a `RoundSampler`; the last, smaller batch is left out."""
+    return DataLoader(
+        images,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        drop_last=True,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(_worker):
+    # The processes share the cores; threads of OpenCV's in each would only take turns.
+    cv2.setNumThreads(1)
+
+
+def normalise(images, spec):
+    """(B, height, width, 3) uint8 -> (B, 3, height, width) float32, channels last, as `spec.input` says."""
+    mean = torch.tensor(spec.input.mean, device=images.device)
+    scale = 1 / torch.tensor(spec.input.std, device=images.device)
+    return images.float().sub_(mean).mul_(scale).permute(0, 3, 1, 2)

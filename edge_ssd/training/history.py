@@ -1,0 +1,50 @@
+"""The metrics of a run: one JSON line per epoch, and a picture of them."""
+
+from __future__ import annotations
+
+import json
+
+from matplotlib.figure import Figure
+
+from .checkpoint import replacing
+
+
+def read_metrics(path, before_epoch):
+    """The epochs 1 to `before_epoch` in the file `path`, list of dict; empty when there is no file.
+
+    What a resumed run does again is left out, and so is a last line that was cut off.
+    """
+    if not path.is_file():
+        return []
+    epochs = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            metrics = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if metrics["epoch"] <= before_epoch:
+            epochs.append(metrics)
+    return epochs
+
+
+def write_metrics(path, history):
+    """Writes one JSON line per epoch."""
+    with replacing(path) as temporary:
+        temporary.write_text("".join(json.dumps(metrics) + "\n" for metrics in history), encoding="utf-8")
+
+
+def plot_history(history, path):
+    """Draws loss and AP over the epochs into the PNG `path`."""
+    figure = Figure(figsize=(8, 4), layout="tight")
+    loss_axes, ap_axes = figure.subplots(1, 2)
+    for name in ("loss", "loss_loc", "loss_conf"):
+        loss_axes.plot([m["epoch"] for m in history], [m[name] for m in history], label=name)
+    validated = [m for m in history if "AP" in m]
+    for name in ("AP", "AP50"):
+        ap_axes.plot([m["epoch"] for m in validated], [m[name] for m in validated], label=name, marker=".")
+    for axes, title in ((loss_axes, "training loss"), (ap_axes, "validation")):
+        axes.set(title=title, xlabel="epoch", ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)

@@ -1,0 +1,201 @@
+"""The training loop: epochs of SGD, a validation after each, and a checkpoint that a later run goes on from."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ..backends.cpu import CpuBackend
+from ..detector import Detector
+from ..engines.torch_engine import TorchEngine
+from ..evaluation import evaluate
+from .augmentation import AUGMENTATIONS
+from .checkpoint import load_weights, save_checkpoint
+from .data import RoundSampler, TrainingImages, make_loader, normalise
+from .ema import MovingAverage
+from .history import plot_history, read_metrics, write_metrics
+from .loss import SsdLoss
+from .schedule import learning_rate
+
+
+class Trainer:
+    """One run: a network, its data and the folder that its checkpoints go to.
+
+    model: Ssd.   spec: its SsdSpec.   train_set, val_set: see `edge_ssd.datasets`; val_set may be None.
+    options: TrainOptions.   folder: made when it is not there; holds last.pt, best.pt, metrics.jsonl
+    and curve.png.
+
+        trainer = Trainer(model, spec, train_set, val_set, options, "runs/a")
+        trainer.run()
+    """
+
+    def __init__(self, model, spec, train_set, val_set, options, folder):
+        self.spec, self.options, self.val_set = spec, options, val_set
+        self.folder = Path(folder)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.loss = SsdLoss(spec).to(self.device)
+        self.optimizer = make_optimizer(self.model, options)
+        self.average = MovingAverage(self.model, options.ema) if options.ema else None
+        self.train_set = train_set
+        epoch_images = options.epoch_images or len(train_set)
+        if epoch_images < options.batch:
+            raise ValueError(
+                f"batch: expected at most the {epoch_images} images of an epoch, got {options.batch}"
+            )
+        self.sampler = RoundSampler(len(train_set), epoch_images, options.seed)
+        images = TrainingImages(train_set, spec, AUGMENTATIONS[options.augmentation], options.seed)
+        self.loader = make_loader(images, self.sampler, options.batch, options.workers)
+        self.epoch = 0
+        self.autocast = _autocast(self.device, options.precision)
+
+    def resume(self, checkpoint):
+        """Goes on from the dictionary of `load_checkpoint`. Raises ValueError when it is of another network."""
+        load_weights(self.model, checkpoint["model"], "resume")
+        self.optimizer.load_state_dict(checkpoint["optimizer"])
+        if self.average is not None and checkpoint["ema"] is not None:
+            self.average.load(checkpoint["ema"], checkpoint["ema_steps"])
+        torch.set_rng_state(checkpoint["rng"])
+        self.epoch = checkpoint["epoch"]
+
+    def run(self):
+        """Trains to the last epoch; returns the metrics of every epoch, list of dict.
+
+        Raises ValueError when the loss is no longer a number, naming the images of the batch.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        history = read_metrics(self.folder / "metrics.jsonl", before_epoch=self.epoch)
+        while self.epoch < self.options.epochs:
+            metrics = self._train_epoch()
+            self.epoch += 1
+            if self.val_set is not None and self._validates():
+                metrics.update(self._validate())
+            improved = self._improves(metrics, history)
+            history.append(metrics)
+            self._save(improved)
+            write_metrics(self.folder / "metrics.jsonl", history)
+            plot_history(history, self.folder / "curve.png")
+        return history
+
+    def _train_epoch(self):
+        started = time.perf_counter()
+        self.model.train()
+        self.sampler.epoch = self.epoch
+        sums = torch.zeros(2, dtype=torch.float64)
+        steps = len(self.loader)
+        bar = tqdm(
+            self.loader, desc=f"epoch {self.epoch + 1}/{self.options.epochs}", unit="batch", leave=False
+        )
+        for i, batch in enumerate(bar):
+            rate = self._set_learning_rate(self.epoch * steps + i, self.options.epochs * steps)
+            losses = self._step(batch)
+            sums += torch.tensor(losses, dtype=torch.float64)
+            bar.set_postfix(loss=f"{sum(losses):.3f}", lr=f"{rate:.4f}", refresh=False)
+        seconds = time.perf_counter() - started
+        loc, conf = (sums / steps).tolist()
+        return {
+            "epoch": self.epoch + 1,
+            "loss": loc + conf,
+            "loss_loc": loc,
+            "loss_conf": conf,
+            "lr": rate,
+            "images_per_s": steps * self.options.batch / seconds,
+            "train_s": seconds,
+        }
+
+    def _step(self, batch):
+        """One step of SGD; returns (loc, conf) losses, numbers."""
+        images = normalise(batch.images.to(self.device, non_blocking=True), self.spec)
+        with self.autocast:
+            loc, conf = self.model(images)
+        losses = self.loss(loc, conf, batch.targets.to(self.device))
+        total = losses.loc + losses.conf
+        values = losses.loc.item(), losses.conf.item()
+        if not math.isfinite(sum(values)):
+            raise ValueError(self._not_a_number(batch, values))
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        if self.options.clip_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        return values
+
+    def _not_a_number(self, batch, values):
+        names = ", ".join(self.train_set.image_name(i) for i in batch.indices)
+        return (
+            f"loss: expected finite numbers, got loc {values[0]:g}, conf {values[1]:g} in epoch {self.epoch + 1}; "
+            f"lower --lr (now {self.options.lr:g}), or look at the batch's images: {names}"
+        )
+
+    def _set_learning_rate(self, step, total):
+        options = self.options
+        rate = learning_rate(step, total, options.lr, options.warmup, options.schedule)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _validates(self):
+        return self.epoch % self.options.val_every == 0 or self.epoch == self.options.epochs
+
+    def _validate(self):
+        started = time.perf_counter()
+        network = copy.deepcopy(self.model)
+        if self.average is not None:
+            network.load_state_dict(self.average.state)
+        detector = Detector(CpuBackend(TorchEngine(network), self.spec))
+        report = evaluate(detector.detect, self.val_set)
+        names = ("AP", "AP50", "VOC_AP50_area")
+        return {**{name: report[name] for name in names}, "val_s": time.perf_counter() - started}
+
+    def _improves(self, metrics, history):
+        """Whether best.pt is to be this epoch: the best AP, or the lowest loss in a run without validation."""
+        if self.val_set is None:
+            return metrics["loss"] <= min((m["loss"] for m in history), default=math.inf)
+        return "AP" in metrics and metrics["AP"] >= max((m["AP"] for m in history if "AP" in m), default=0)
+
+    def _save(self, improved):
+        state = {
+            "ema": self.average.state if self.average else None,
+            "ema_steps": self.average.steps if self.average else 0,
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "rng": torch.get_rng_state(),
+            "training": asdict(self.options),
+        }
+        names = ("last.pt", "best.pt") if improved else ("last.pt",)
+        for name in names:
+            save_checkpoint(self.folder / name, self.model, self.spec, **state)
+
+
+def make_optimizer(model, options):
+    """SGD with momentum; no weight decay on biases, norms and scales, which have one dimension."""
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    vectors = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": options.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
+
+
+def _autocast(device, precision):
+    if precision == "auto":
+        precision = "bf16" if _computes_bf16(device) else "fp32"
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def _computes_bf16(device):
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # Without the instructions, oneDNN converts back and forth and is slower than in float32.
+    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,80 @@
+"""The training objective of SSD (the paper's eq. 1 to 3, and "Hard negative mining" of its 2.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..priors import make_priors
+from .matching import BACKGROUND, encode, match
+
+
+class Losses(NamedTuple):
+    """loc, conf: scalars, each already divided by the number of matches.   matches: that number."""
+
+    loc: torch.Tensor
+    conf: torch.Tensor
+    matches: int
+
+
+class SsdLoss(nn.Module):
+    """Smooth L1 on the offsets of matched priors, and softmax cross-entropy with hard negatives.
+
+    spec: gives the priors and the variance.   negatives_per_match: hard negatives for each match of an image.
+    """
+
+    def __init__(self, spec, negatives_per_match=3, iou_threshold=0.5):
+        super().__init__()
+        priors = torch.from_numpy(make_priors(spec))
+        half = priors[:, 2:] / 2
+        self.register_buffer("priors", priors)
+        self.register_buffer("corners", torch.cat([priors[:, :2] - half, priors[:, :2] + half], dim=1))
+        self.variance = spec.variance
+        self.negatives_per_match = negatives_per_match
+        self.iou_threshold = iou_threshold
+
+    def forward(self, loc, conf, targets):
+        """loc (B, P, 4), conf (B, P, C) and the `Targets` of the batch -> Losses.
+
+        Divided by the matches of the whole batch; without any, both are 0. An image without objects
+        adds nothing: 3 negatives for each of its 0 matches.
+        """
+        with torch.no_grad():
+            matched = match(
+                targets.boxes, targets.labels, targets.difficult, self.corners, self.iou_threshold
+            )
+            image, prior = torch.nonzero(matched >= 0, as_tuple=True)
+            object_index = matched[image, prior]
+            negative_image, negative_prior = hard_negatives(conf, matched, self.negatives_per_match)
+        matches = len(image)
+        if matches == 0:
+            return Losses(loc.sum() * 0, conf.sum() * 0, 0)
+        wanted = encode(targets.boxes[image, object_index], self.priors[prior], self.variance)
+        loc_loss = F.smooth_l1_loss(loc[image, prior].float(), wanted, reduction="sum")
+        # Only the rows that count: a softmax over all priors and its gradient would cost more than the matching.
+        rows = conf[torch.cat([image, negative_image]), torch.cat([prior, negative_prior])]
+        columns = F.pad(targets.labels[image, object_index], (0, len(negative_image)))
+        conf_loss = F.cross_entropy(rows.float(), columns, reduction="sum")
+        return Losses(loc_loss / matches, conf_loss / matches, matches)
+
+
+def hard_negatives(conf, matched, per_match):
+    """The background priors that look least like background.
+
+    conf: (B, P, C).   matched: (B, P), see `match`.   per_match: how many for each match of an image.
+    Returns (image, prior), both (N,) int64.
+    """
+    background = matched == BACKGROUND
+    counts = (per_match * (matched >= 0).sum(dim=1)).minimum(background.sum(dim=1))
+    conf = conf.detach().float()
+    loss = torch.logsumexp(conf, dim=2) - conf[..., 0]
+    loss = loss.masked_fill_(~background, -torch.inf)
+    # The largest count of the batch serves every image; what is over is cut off by rank.
+    prior = loss.topk(int(counts.max()), dim=1).indices
+    image, rank = torch.nonzero(
+        torch.arange(prior.shape[1], device=conf.device) < counts[:, None], as_tuple=True
+    )
+    return image, prior[image, rank]

@@ -1,0 +1,71 @@
+"""Which default box learns which object (the paper's 2.2, "Matching strategy")."""
+
+from __future__ import annotations
+
+import torch
+
+BACKGROUND = -1
+IGNORED = -2
+
+# Pairs of object and prior that are handled in one go: on a CPU as many as its cache holds (larger
+# pieces take up to twice as long), on a GPU what bounds the memory.
+_CHUNK_PAIRS = {"cpu": 1 << 19, "gpu": 1 << 26}
+
+
+def match(boxes, labels, difficult, priors, iou_threshold=0.5):
+    """The object that each default box is to predict.
+
+    boxes: (B, G, 4) corners, normalised to the input; an image with fewer than G objects is filled up.
+    labels: (B, G) int64 columns of `conf`; 0 marks the filling.   difficult: (B, G) bool.
+    priors: (P, 4) corners, normalised.
+
+    A prior takes the object with which its IoU is highest, where that is > iou_threshold. Before that,
+    each object takes the prior with which its IoU is highest; when two want the same one, the higher IoU
+    wins. Priors that fall to a difficult object are IGNORED: neither that object nor background.
+
+    Returns (B, P) int64: index into G, BACKGROUND or IGNORED.
+    """
+    if boxes.shape[1] == 0:
+        return torch.full((len(boxes), len(priors)), BACKGROUND, device=boxes.device)
+    images = max(
+        1, _CHUNK_PAIRS["cpu" if boxes.device.type == "cpu" else "gpu"] // (boxes.shape[1] * len(priors))
+    )
+    parts = zip(boxes.split(images), labels.split(images), difficult.split(images))
+    return torch.cat([_match_together(*part, priors, iou_threshold) for part in parts])
+
+
+def _match_together(boxes, labels, difficult, priors, iou_threshold):
+    iou = batch_iou(boxes, priors)
+    best_iou, best_prior = iou.max(dim=2)  # (B, G)
+    wanted = (labels > 0) & ~difficult & (best_iou > 0)
+    # 2 + IoU beats every plain IoU, and keeps the order among those that want the same prior.
+    claims = torch.where(wanted, best_iou + 2, best_iou)
+    iou.scatter_(2, best_prior[..., None], claims[..., None])
+    value, index = iou.max(dim=1)  # (B, P)
+    index = torch.where(torch.gather(difficult, 1, index), IGNORED, index)
+    return torch.where(value > iou_threshold, index, BACKGROUND)
+
+
+def batch_iou(boxes, priors):
+    """IoU of every object with every default box: corners (B, G, 4), (P, 4) -> (B, G, P).
+
+    Empty boxes have IoU 0. In place where it can be: this is the most memory that training touches
+    outside the network.
+    """
+    x1, y1, x2, y2 = boxes[..., None].unbind(2)  # each (B, G, 1)
+    px1, py1, px2, py2 = priors.unbind(1)  # each (P,)
+    inter = torch.minimum(x2, px2).sub_(torch.maximum(x1, px1)).clamp_(min=0)
+    inter *= torch.minimum(y2, py2).sub_(torch.maximum(y1, py1)).clamp_(min=0)
+    union = ((x2 - x1) * (y2 - y1) + (px2 - px1) * (py2 - py1)).sub_(inter)
+    return inter.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
+
+
+def encode(boxes, priors, variance):
+    """The torch twin of `edge_ssd.boxes.encode_boxes` (the paper's eq. 2).
+
+    boxes: (N, 4) corners, sides > 0.   priors: (N, 4) cx cy w h.   Returns (N, 4).
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    offsets = ((low + high) * 0.5 - priors[:, :2]) / (priors[:, 2:] * variance[0])
+    sizes = torch.log((high - low) / priors[:, 2:]) / variance[1]
+    return torch.cat([offsets, sizes], dim=1)

@@ -1,0 +1,60 @@
+"""Layers that more than one base uses."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def conv_norm(in_channels, out_channels, kernel, stride=1, groups=1, activation=None):
+    """Convolution that keeps the size (divided by the stride), batch norm, activation.
+
+    The norm's constants are those of torchvision's SSDLite.
+    """
+    conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+    layers = [conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03)]
+    if activation is not None:
+        layers.append(activation(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def xavier_init(module):
+    """Xavier weights and zero biases in every convolution of `module`, as the SSD paper's 3 trains new layers."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            _zero_bias(layer)
+    return module
+
+
+def kaiming_init(module):
+    """Kaiming weights for ReLU and zero biases in every convolution of `module`."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+            _zero_bias(layer)
+    return module
+
+
+def normal_init(module):
+    """Normal weights of deviation 0.03 and zero biases in every convolution, as torchvision trains SSDLite."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.03)
+            _zero_bias(layer)
+    return module
+
+
+def conv_predictor(in_channels, out_channels):
+    """SSD's predictor: one 3 x 3 convolution (the paper's 2.1)."""
+    return xavier_init(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+
+
+def lite_predictor(in_channels, out_channels):
+    """SSDLite's predictor: depthwise 3 x 3, then 1 x 1 (arXiv:1801.04381, section 6.2)."""
+    depthwise = conv_norm(in_channels, in_channels, 3, groups=in_channels, activation=nn.ReLU6)
+    return normal_init(nn.Sequential(depthwise, nn.Conv2d(in_channels, out_channels, 1)))
+
+
+def _zero_bias(layer):
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

@@ -1,0 +1,148 @@
+"""MobileNetV3 as the base of SSDLite (arXiv:1905.02244; SSDLite: arXiv:1801.04381, section 6.2)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import nn
+
+from .layers import conv_norm, normal_init
+
+
+class Block(NamedTuple):
+    """One row of a MobileNetV3 table (the paper's tables 1 and 2)."""
+
+    kernel: int
+    expanded: int
+    out: int
+    squeeze: bool
+    activation: type[nn.Module]
+    stride: int
+
+
+def mobilenet_v3_large(reduced_tail):
+    """Table 1. reduced_tail: the last blocks have half the channels, as networks trained for detection
+    alone do (section 6.3); False for weights of a classification network."""
+    relu, hard = nn.ReLU, nn.Hardswish
+    tail = 80 if reduced_tail else 160
+    return (
+        Block(3, 16, 16, False, relu, 1),
+        Block(3, 64, 24, False, relu, 2),
+        Block(3, 72, 24, False, relu, 1),
+        Block(5, 72, 40, True, relu, 2),
+        Block(5, 120, 40, True, relu, 1),
+        Block(5, 120, 40, True, relu, 1),
+        Block(3, 240, 80, False, hard, 2),
+        Block(3, 200, 80, False, hard, 1),
+        Block(3, 184, 80, False, hard, 1),
+        Block(3, 184, 80, False, hard, 1),
+        Block(3, 480, 112, True, hard, 1),
+        Block(3, 672, 112, True, hard, 1),
+        Block(5, 672, tail, True, hard, 2),
+        Block(5, 6 * tail, tail, True, hard, 1),
+        Block(5, 6 * tail, tail, True, hard, 1),
+    )
+
+
+class MobileNetBase(nn.Module):
+    """A MobileNetV3 cut before its pooling, with extra layers behind it.
+
+    blocks: the table.   taps: indices of the strided blocks whose expansion is a feature map.
+    extras: output channels of the extra layers, each of which halves the map.
+    Maps: the taps, the last convolution of the table, then one for each extra layer.
+    Parameter names are those of torchvision's ssdlite320_mobilenet_v3_large.
+    """
+
+    def __init__(self, blocks, taps, extras, stem=16):
+        super().__init__()
+        layers = [conv_norm(3, stem, 3, stride=2, activation=nn.Hardswish)]
+        channels = stem
+        for block in blocks:
+            layers.append(InvertedResidual(channels, block))
+            channels = block.out
+        layers.append(conv_norm(channels, 6 * channels, 1, activation=nn.Hardswish))
+        self.features = nn.Sequential(*_split_at(layers, [tap + 1 for tap in taps]))  # the stem comes first
+        widths = (6 * channels, *extras)
+        self.extra = nn.ModuleList([_extra_block(a, b) for a, b in zip(widths, extras)])
+        self.out_channels = (*(blocks[tap].expanded for tap in taps), *widths)
+        normal_init(self)
+
+    def forward(self, batch):
+        """(B, 3, H, W) -> list of maps, finest first."""
+        maps, x = [], batch
+        for block in (*self.features, *self.extra):
+            x = block(x)
+            maps.append(x)
+        return maps
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter each channel, weigh the channels, project (MobileNetV3's figure 4)."""
+
+    def __init__(self, in_channels, block):
+        super().__init__()
+        layers = []
+        if block.expanded != in_channels:
+            layers.append(conv_norm(in_channels, block.expanded, 1, activation=block.activation))
+        layers.append(
+            conv_norm(
+                block.expanded,
+                block.expanded,
+                block.kernel,
+                stride=block.stride,
+                groups=block.expanded,
+                activation=block.activation,
+            )
+        )
+        if block.squeeze:
+            layers.append(SqueezeExcite(block.expanded, _multiple_of_8(block.expanded // 4)))
+        layers.append(conv_norm(block.expanded, block.out, 1))
+        self.block = nn.Sequential(*layers)
+        self.residual = block.stride == 1 and in_channels == block.out
+
+    def forward(self, x):
+        """(B, in_channels, H, W) -> (B, out, H / stride, W / stride)."""
+        y = self.block(x)
+        return x + y if self.residual else y
+
+
+class SqueezeExcite(nn.Module):
+    """Weighs each channel by a gate that sees the mean of all of them (arXiv:1709.01507)."""
+
+    def __init__(self, channels, squeezed):
+        super().__init__()
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc1 = nn.Conv2d(channels, squeezed, 1)
+        self.fc2 = nn.Conv2d(squeezed, channels, 1)
+        self.activation = nn.ReLU()
+        self.scale_activation = nn.Hardsigmoid()
+
+    def forward(self, x):
+        """(B, channels, H, W) -> the same shape."""
+        gate = self.activation(self.fc1(self.avgpool(x)))
+        return x * self.scale_activation(self.fc2(gate))
+
+
+def _split_at(layers, indices):
+    """Parts of `layers`, each cut inside a block, behind its expansion; the next part goes on from there."""
+    parts, opening, start = [], [], 0
+    for index in indices:
+        block = layers[index].block
+        parts.append(nn.Sequential(*opening, *layers[start:index], block[0]))
+        opening, start = [block[1:]], index + 1
+    return [*parts, nn.Sequential(*opening, *layers[start:])]
+
+
+def _extra_block(in_channels, out):
+    middle = out // 2
+    return nn.Sequential(
+        conv_norm(in_channels, middle, 1, activation=nn.ReLU6),
+        conv_norm(middle, middle, 3, stride=2, groups=middle, activation=nn.ReLU6),
+        conv_norm(middle, out, 1, activation=nn.ReLU6),
+    )
+
+
+def _multiple_of_8(channels):
+    """The nearest multiple of 8, at least 8, and not more than a tenth below `channels`."""
+    rounded = max(8, (channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded

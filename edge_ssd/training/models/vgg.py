@@ -1,0 +1,101 @@
+"""VGG16 as the base of SSD300 and SSD512 (the paper's sections 2.1 and 3, figure 2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .layers import kaiming_init, xavier_init
+
+# Output channels of VGG16's 3 x 3 convolutions up to conv4_3, and of conv5; "pool": 2 x 2, stride 2.
+_UP_TO_CONV4_3 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512)
+_CONV5 = (512, 512, 512)
+
+# The extra layers: channels of the 1 x 1 and of the second convolution, and that one's arguments.
+_HALVE = {"kernel_size": 3, "stride": 2, "padding": 1}
+_SHRINK = {"kernel_size": 3}
+SSD300_EXTRAS = ((256, 512, _HALVE), (128, 256, _HALVE), (128, 256, _SHRINK), (128, 256, _SHRINK))
+# Maps 64 32 16 8 4 2 1: the last 4 x 4 kernel, padded by 1, goes from 2 x 2 to 1 x 1 (as the authors' SSD512 has it).
+SSD512_EXTRAS = (
+    (256, 512, _HALVE),
+    (128, 256, _HALVE),
+    (128, 256, _HALVE),
+    (128, 256, _HALVE),
+    (128, 256, {"kernel_size": 4, "padding": 1}),
+)
+
+
+class VggBase(nn.Module):
+    """VGG16 cut after conv5_3, with fc6 and fc7 as convolutions and extra layers behind them.
+
+    extras: see SSD300_EXTRAS.   Maps: normalised conv4_3, fc7, then one for each extra layer.
+    Parameter names are those of torchvision's ssd300_vgg16.
+    """
+
+    def __init__(self, extras):
+        super().__init__()
+        self.out_channels = (512, 1024, *(out for _, out, _ in extras))
+        self.features = nn.Sequential(*_vgg_layers(3, _UP_TO_CONV4_3))
+        conv5 = [nn.MaxPool2d(2, 2), *_vgg_layers(512, _CONV5)]
+        blocks = [nn.Sequential(*conv5, _atrous_fc())]
+        channels = 1024
+        for middle, out, arguments in extras:
+            blocks.append(_extra_block(channels, middle, out, arguments))
+            channels = out
+        self.extra = nn.ModuleList(blocks)
+        self.scale_weight = nn.Parameter(torch.full((512,), 20.0))  # the paper's 3.1: initial scale 20
+
+    def forward(self, batch):
+        """(B, 3, H, W) -> list of maps, finest first."""
+        x = self.features(batch)  # conv4_3: (B, 512, 38, 38) for SSD300
+        maps = [l2_normalise(x) * self.scale_weight.view(1, -1, 1, 1)]
+        for block in self.extra:
+            x = block(x)
+            maps.append(x)
+        return maps
+
+
+def l2_normalise(x):
+    """(B, C, H, W) -> each pixel's vector divided by its length (ParseNet, used in the paper's 3.1).
+
+    conv4_3 has larger features than the later maps. In float32 whatever autocast says: the sum of 512
+    squares overflows float16. An all-zero pixel stays zero.
+    """
+    return F.normalize(x.float(), dim=1)
+
+
+def _vgg_layers(in_channels, layout):
+    layers = []
+    for out in layout:
+        if out == "pool":
+            # Rounding up makes conv4 38 x 38 for an input of 300, as in Caffe; it changes nothing for even maps.
+            layers.append(nn.MaxPool2d(2, 2, ceil_mode=True))
+            continue
+        layers += [kaiming_init(nn.Conv2d(in_channels, out, 3, padding=1)), nn.ReLU(inplace=True)]
+        in_channels = out
+    return layers
+
+
+def _atrous_fc():
+    """pool5 with stride 1, and fc6, fc7 as convolutions; fc6's dilation keeps its field of view (section 3)."""
+    return xavier_init(
+        nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1),
+            nn.Conv2d(512, 1024, 3, padding=6, dilation=6),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(1024, 1024, 1),
+            nn.ReLU(inplace=True),
+        )
+    )
+
+
+def _extra_block(in_channels, middle, out, arguments):
+    return xavier_init(
+        nn.Sequential(
+            nn.Conv2d(in_channels, middle, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(middle, out, **arguments),
+            nn.ReLU(inplace=True),
+        )
+    )

@@ -1,0 +1,70 @@
+"""What a training run can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .augmentation import AUGMENTATIONS
+from .schedule import SCHEDULES
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """The numbers of a run; the defaults train the small networks from scratch.
+
+    epochs: of epoch_images images each (0: the whole data set).   batch: images of a step.
+    lr: peak learning rate of SGD with `momentum`; see `schedule.learning_rate`.   warmup: steps.
+    weight_decay: of convolutions, not of biases and norms.   clip_norm: largest norm of the gradient.
+    ema: decay of the averaged weights; 0 keeps none.   augmentation: see `augmentation.AUGMENTATIONS`.
+    priors: default box sizes; see `Ssd.spec`.   precision: of the convolutions; auto is bf16 where the
+    processor computes in it.   workers: processes that load images; 0 loads in the loop's own.
+    threads: of torch on the CPU, 0: one per core.   val_every: epochs between two validations.
+    """
+
+    epochs: int = 60
+    epoch_images: int = 0
+    batch: int = 32
+    lr: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: int = 300
+    schedule: str = "cosine"
+    clip_norm: float = 10.0
+    ema: float = 0.998
+    augmentation: str = "ssd"
+    priors: str = "coco"
+    precision: str = "auto"
+    workers: int = 2
+    threads: int = 0
+    val_every: int = 1
+    seed: int = 0
+
+    def __post_init__(self):
+        for name, least in _LEAST.items():
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if not 0 <= self.ema < 1 or not 0 <= self.momentum < 1:
+            raise ValueError(
+                f"ema, momentum: expected numbers from 0 to below 1, got {self.ema}, {self.momentum}"
+            )
+
+
+_LEAST = {
+    "epochs": 1,
+    "epoch_images": 0,
+    "batch": 1,
+    "lr": 0,
+    "weight_decay": 0,
+    "warmup": 0,
+    "clip_norm": 0,
+    "workers": 0,
+    "threads": 0,
+    "val_every": 1,
+    "seed": 0,
+}
+_CHOICES = {"schedule": SCHEDULES, "augmentation": tuple(AUGMENTATIONS), "precision": PRECISIONS}

@@ -1,0 +1,25 @@
+"""Fixtures for every test."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(scope="session")
+def shared_folder():
+    """Where photos, models and data sets lie: the parent of EDGE_SSD_DATA, beside the checkout by default."""
+    data = Path(os.environ.get("EDGE_SSD_DATA", ROOT.parent / "shared" / "data"))
+    if not data.is_dir():
+        pytest.skip(f"no data at {data}; set EDGE_SSD_DATA")
+    return data.parent

@@ -1,0 +1,187 @@
+"""The spec: JSON both ways, and every error names its key."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_ssd.spec import PriorLevel, PriorSpec, SsdSpec
+from tests.specs import example_spec
+
+DESIGN_EXAMPLE = """
+{"format": "edge_ssd/1",
+ "name": "ssd300_vgg16",
+ "input":  {"name": "image", "height": 300, "width": 300, "color": "rgb", "mean": [123.0, 117.0, 104.0], "std": [1.0, 1.0, 1.0],
+            "resize": "stretch", "pad_value": 0},
+ "outputs": {"loc": "loc", "conf": "conf"},
+ "class_names": ["aeroplane", "bicycle"],
+ "background_index": 0,
+ "score_activation": "softmax",
+ "loc_order": "cxcywh",
+ "variance": [0.1, 0.2],
+ "priors": {"levels": [{"feature_size": [38, 38], "step": [8, 8], "sizes": [[30, 30], [42.4264, 42.4264]], "offset": 0.5}],
+            "clip": false},
+ "postprocess": {"score_threshold": 0.01, "iou_threshold": 0.45, "top_k": 400, "max_detections": 200, "clip_boxes": "after_nms"}}
+"""  # noqa: E501
+
+FOREIGN = [
+    dict(background_index=None),
+    dict(background_index=2),
+    dict(score_activation="sigmoid"),
+    dict(loc_order="cycxhw"),
+    dict(resize="letterbox", pad_value=(114, 114, 114)),
+    dict(color="bgr", mean=(0.5, 0, 0), std=(57.375, 1, 2)),
+    dict(priors=PriorSpec(file="example.priors.npy", clip=True)),
+    dict(class_names=("cat", "cat"), clip_boxes="before_nms"),
+]
+
+
+@pytest.mark.parametrize("changes", FOREIGN)
+def test_json_round_trip_gives_an_equal_spec(changes):
+    spec = example_spec(**changes)
+    assert SsdSpec.from_json(spec.to_json()) == spec
+
+
+def test_the_documented_example_is_read():
+    spec = SsdSpec.from_json(DESIGN_EXAMPLE)
+    assert spec.input.mean == (123, 117, 104)
+    assert spec.priors.levels[0].sizes[1] == (42.4264, 42.4264)
+    assert spec.num_columns == 3
+
+
+def test_optional_keys_have_their_documented_defaults():
+    data = json.loads(DESIGN_EXAMPLE)
+    del data["input"]["resize"], data["input"]["pad_value"], data["postprocess"]["clip_boxes"]
+    del data["priors"]["clip"], data["priors"]["levels"][0]["offset"]
+    assert SsdSpec.from_json(json.dumps(data)) == SsdSpec.from_json(DESIGN_EXAMPLE)
+
+
+def test_one_pad_value_stands_for_three():
+    assert example_spec(pad_value=114).input.pad_value == (114, 114, 114)
+
+
+def test_class_names_with_brackets_and_spaces_survive_the_one_line_layout():
+    spec = example_spec(class_names=("a  [ b ]", "{c,  d}\n[e]"))
+    assert SsdSpec.from_json(spec.to_json()) == spec
+
+
+def _set(data, path, value):
+    *parents, last = path
+    for key in parents:
+        data = data[key]
+    if value is None and last != "background_index":
+        del data[last]
+    else:
+        data[last] = value
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("colour",), 1, "colour: unknown key"),
+        (("input", "meen"), [1, 2, 3], "input.meen: unknown key"),
+        (("priors", "levels", 0, "size"), 1, r"priors.levels\[0\].size: unknown key"),
+        (("variance",), None, "variance: missing"),
+        (("input", "height"), None, "input.height: missing"),
+        (("priors", "levels", 0, "step"), None, r"priors.levels\[0\].step: missing"),
+        (("format",), "edge_ssd/2", "format: expected"),
+        (("name",), 3, "name: expected a text"),
+        (("input",), [], "input: expected an object"),
+        (("input", "width"), 300.5, "input.width: expected a whole number"),
+        (("input", "width"), True, "input.width: expected"),
+        (("input", "height"), 0, "input.height: expected a whole number of at least 1"),
+        (("input", "mean"), [1, 2], "input.mean: expected 3 values, got 2"),
+        (("input", "mean", 1), "x", r"input.mean\[1\]: expected a finite number"),
+        (("input", "std", 2), 0, r"input.std\[2\]: expected a number above 0"),
+        (("input", "color"), "rbg", "input.color: expected one of rgb, bgr"),
+        (("input", "resize"), "crop", "input.resize: expected one of stretch, letterbox"),
+        (("outputs", "conf"), "loc", "outputs.conf: expected another output"),
+        (("class_names",), [], "class_names: expected at least one"),
+        (("class_names",), "cat", "class_names: expected a list"),
+        (("background_index",), 3, "background_index: expected null or a column from 0 to 2"),
+        (("background_index",), -1, "background_index: expected a whole number of at least 0"),
+        (("score_activation",), "relu", "score_activation: expected one of"),
+        (("loc_order",), "xyxy", "loc_order: expected one of"),
+        (("variance", 0), -0.1, r"variance\[0\]: expected a number above 0"),
+        (("priors", "levels"), [], "priors.levels: expected either"),
+        (("priors", "levels"), 3, "priors.levels: expected a list"),
+        (("priors", "file"), "a.npy", "priors.levels: expected either levels .* got both"),
+        (("priors", "clip"), 1, "priors.clip: expected true or false"),
+        (
+            ("priors", "levels", 0, "sizes", 1),
+            [3, 0],
+            r"priors.levels\[0\].sizes\[1\]\[1\]: expected a number above 0",
+        ),
+        (
+            ("priors", "levels", 0, "feature_size"),
+            [38],
+            r"priors.levels\[0\].feature_size: expected 2 values",
+        ),
+        (
+            ("postprocess", "score_threshold"),
+            1.5,
+            "postprocess.score_threshold: expected a number from 0 to 1",
+        ),
+        (("postprocess", "top_k"), 0, "postprocess.top_k: expected a whole number of at least 1"),
+        (("postprocess", "clip_boxes"), "never", "postprocess.clip_boxes: expected one of"),
+    ],
+)
+def test_every_error_names_its_key(tmp_path, path, value, message):
+    data = json.loads(DESIGN_EXAMPLE)
+    _set(data, path, value)
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=f"m.json: {message}"):
+        SsdSpec.load(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not valid JSON"),
+        ("[]", "expected a JSON object"),
+        (DESIGN_EXAMPLE.replace('"loc_order"', '"name": "b", "loc_order"'), "name: given twice"),
+        (DESIGN_EXAMPLE.replace("0.45", "NaN"), "iou_threshold: expected a finite number"),
+        (DESIGN_EXAMPLE.replace("0.45", "1e999"), "iou_threshold: expected a finite number"),
+    ],
+)
+def test_text_that_is_no_spec_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        SsdSpec.from_json(text)
+
+
+def test_a_binary_file_is_refused_by_name(tmp_path):
+    (tmp_path / "m.json").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"m\.json: not a text file"):
+        SsdSpec.load(tmp_path / "m.json")
+
+
+def test_whole_numbers_may_be_written_as_floats():
+    data = json.loads(DESIGN_EXAMPLE)
+    data["input"]["height"] = 300.0
+    assert SsdSpec.from_json(json.dumps(data)).input.height == 300
+
+
+def test_a_spec_saved_elsewhere_takes_its_priors_file_along(tmp_path):
+    priors = np.full((3, 4), 0.5, np.float32)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    np.save(tmp_path / "a" / "x.priors.npy", priors)
+    example_spec(priors=PriorSpec(file="x.priors.npy")).save(tmp_path / "a" / "x.json")
+    spec = SsdSpec.load(tmp_path / "a" / "x.json")
+    spec.save(tmp_path / "b" / "x.json")
+    assert np.array_equal(np.load(tmp_path / "b" / "x.priors.npy"), priors)
+    assert SsdSpec.load(tmp_path / "b" / "x.json") == spec
+
+
+def test_a_spec_cannot_be_changed_and_is_checked_when_made_in_code():
+    spec = example_spec()
+    with pytest.raises(AttributeError):
+        spec.name = "other"
+    with pytest.raises(ValueError, match="score_activation"):
+        replace(spec, score_activation="tanh")
+    with pytest.raises(ValueError, match="sizes"):
+        PriorLevel((1, 1), (1, 1), ())
