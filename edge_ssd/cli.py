@@ -6,9 +6,9 @@ import argparse
 import sys
 
 from . import __version__, run
-from .commands import doctor, spec
+from .commands import data, doctor, evaluate, export, spec, train
 
-COMMANDS = (run, spec, doctor)
+COMMANDS = (run, spec, evaluate, train, export, data, doctor)
 
 
 def main(argv=None):

@@ -205,10 +205,8 @@ def finite_priors(loc, conf):
 
     Returns (P,) bool, or None when all have; and how many have not.
     """
-    # A sum is finite only when all its terms are; it may overflow without them, so it is not the answer.
-    with np.errstate(over="ignore", invalid="ignore"):
-        if np.isfinite(loc.sum(dtype=np.float32)) and np.isfinite(conf.sum(dtype=np.float32)):
-            return None, 0
+    if np.isfinite(loc).all() and np.isfinite(conf).all():
+        return None, 0
     finite = np.isfinite(loc).all(axis=1) & np.isfinite(conf).all(axis=1)
     return finite, int(np.count_nonzero(~finite))
 
@@ -234,37 +232,42 @@ def score_candidates(conf, activation, background_index, score_threshold, finite
     order of prior, then class.
     """
     threshold = np.float32(score_threshold)
-    fired = _may_fire(conf, activation, background_index, threshold)
+    rows = _rows_that_may_fire(conf, activation, background_index, threshold, finite)
+    scores = activate(conf[rows], activation)
+    fired = scores > threshold
     if background_index is not None:
         fired[:, background_index] = False
     if labels is not None:
         fired &= _columns_of(labels, background_index, conf.shape[1])
-    if finite is not None:
-        fired &= finite[:, None]
+    per_row = np.count_nonzero(fired, axis=1)
     where = np.flatnonzero(fired)
-    rows, columns = np.divmod(where, conf.shape[1])
-    scores = _scores_at(conf, activation, where, rows)
-    sure = scores > threshold
-    scores, rows, columns = scores[sure], rows[sure], columns[sure]
+    fired_rows = np.repeat(np.arange(len(rows)), per_row)
+    columns = where - fired_rows * conf.shape[1]
     if background_index is not None:
         columns -= columns > background_index
-    return scores, columns, rows
+    return scores.reshape(-1)[where], columns, rows[fired_rows]
 
 
-def _may_fire(conf, activation, background_index, threshold):
-    """(P, C) bool, true for every logit whose probability is > threshold, and for few others.
+def _rows_that_may_fire(conf, activation, background_index, threshold, finite):
+    """Priors (K,) int64, ascending: all with a probability > threshold, and few others.
 
     A softmax probability is at most the sigmoid of its logit less the background's: the other classes
-    can only lower it. So most priors are ruled out without an exponential.
+    can only lower it. So most priors are ruled out by comparisons, without an exponential.
     """
-    if activation == "none":
-        return conf > threshold
-    if not 0 < threshold < 1 or (activation == "softmax" and background_index is None):
-        return np.ones(conf.shape, bool)
-    lowest = np.float32(math.log(threshold / (1.0 - float(threshold))) - _LOGIT_MARGIN)
-    if activation == "sigmoid":
-        return conf > lowest
-    return conf > conf[:, background_index, None] + lowest
+    may = np.ones(len(conf), bool) if finite is None else finite
+    if activation != "none" and (
+        not 0 < threshold < 1 or (activation, background_index) == ("softmax", None)
+    ):
+        return np.flatnonzero(may)
+    lowest = threshold
+    if activation != "none":
+        lowest = np.float32(math.log(threshold / (1.0 - float(threshold))) - _LOGIT_MARGIN)
+    if activation == "softmax":
+        lowest = conf[:, background_index, None] + lowest
+    above = conf > lowest
+    if background_index is not None:
+        above[:, background_index] = False
+    return np.flatnonzero(may & above.any(axis=1))
 
 
 def _columns_of(labels, background_index, num_columns):
@@ -274,20 +277,6 @@ def _columns_of(labels, background_index, num_columns):
     wanted = np.zeros(num_columns, bool)
     wanted[columns] = True
     return wanted
-
-
-def _scores_at(conf, activation, where, rows):
-    """Probabilities at the flat positions `where` of conf, which lie in the rows `rows`, ascending."""
-    logits = conf.reshape(-1)[where]
-    if activation != "softmax":
-        return activate(logits, activation)
-    first = np.ones(len(rows), bool)
-    first[1:] = rows[1:] != rows[:-1]
-    fired_rows = conf[rows[first]]
-    highest = fired_rows.max(axis=1)
-    total = np.exp(fired_rows - highest[:, None]).sum(axis=1)
-    index = np.cumsum(first) - 1
-    return np.exp(logits - highest[index]) / total[index]
 
 
 def best_candidates(scores, classes, top_k):

@@ -25,6 +25,7 @@ def load_backend(path, options):
         raise FileNotFoundError(f"{path}: no such model file")
     engine, spec = opener(path, options)
     spec = options.applied_to(spec)
+    labels = options.labels_in(spec)
     try:
         from .cpu import CpuBackend
     except ImportError as error:
@@ -34,7 +35,7 @@ def load_backend(path, options):
             )
         ) from error
     try:
-        return CpuBackend(engine, spec, options.labels_in(spec))
+        return CpuBackend(engine, spec, labels)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 

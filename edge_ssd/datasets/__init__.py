@@ -18,15 +18,26 @@ def open_dataset(address, split="", class_names=()):
         file, may be empty when there is only one.
     class_names: the classes and their order, for example a model's; the data set's own when empty.
 
-    Raises FileNotFoundError or ValueError, naming what is missing and what there is. The content is
-    looked at by `check`.
+    Raises FileNotFoundError or ValueError, naming what is missing and what there is; ImportError without
+    OpenCV. The content is looked at by `check`.
     """
-    address = str(address)
-    class_names = tuple(class_names)
+    try:
+        return _kind_of(str(address))(address, split, tuple(class_names))
+    except ModuleNotFoundError as error:
+        if error.name != "cv2":
+            raise
+        raise ImportError(
+            f"Reading {address} needs OpenCV ({error}). "
+            "It ships with JetPack; elsewhere: pip install edge-ssd[cpu]"
+        ) from None
+
+
+def _kind_of(address):
+    """The class of the data set at an address."""
     if address.startswith("demo:"):
         from .demo import DemoDataset
 
-        return DemoDataset(address, split, class_names)
+        return DemoDataset
     folder = Path(address)
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -35,11 +46,11 @@ def open_dataset(address, split="", class_names=()):
     if (folder / "Annotations").is_dir():
         from .voc import VocDataset
 
-        return VocDataset(folder, split, class_names)
+        return VocDataset
     if any((folder / "annotations").glob("*.json")):
         from .coco import CocoDataset
 
-        return CocoDataset(folder, split, class_names)
+        return CocoDataset
     raise ValueError(
         f"{address}: expected VOC (Annotations/*.xml) or COCO (annotations/*.json), found neither"
     )

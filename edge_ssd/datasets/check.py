@@ -1,4 +1,4 @@
-"""The check of a data set before it is used: every image and every box, and all that is wrong in one error."""
+"""The check of a data set before it is used: every image and box, and all that is wrong in one error."""
 
 from __future__ import annotations
 

@@ -76,6 +76,10 @@ class Dataset(ABC):
         Raises one ValueError that names each offending file (the first ten, and how many more).
         """
 
+    def scene(self, index):
+        """The number of the scene that an image belongs to: without videos, each is one of its own."""
+        return index
+
     def truth(self, index):
         """The Truth of an image, its boxes clipped to the image.
 

@@ -39,6 +39,9 @@ class DemoDataset(Dataset):
         names = tuple(CLASS_NAMES[label] for label in frame.labels)
         return Annotation(frame.boxes.astype(float), names, frame.difficult.copy(), frame.image.shape[:2])
 
+    def scene(self, index):
+        return index // self._stream.options.scene_frames
+
     def check(self):
         """Nothing to do: the frames are right by construction."""
 

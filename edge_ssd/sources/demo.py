@@ -4,7 +4,8 @@
 
 Scenes of moving shapes of eight classes before textured, cluttered backgrounds, seen by a camera with
 changing light, blur and noise. It needs no file: tests, training, calibration, benchmarks and the demo
-run on it. The same options give the same frames, in any order of access.
+run on it. The same options give the same frames, in any order of access: the truth always, the pixels
+to the byte with the same OpenCV, whose versions differ in the pixels on a polygon's edge.
 """
 
 from __future__ import annotations

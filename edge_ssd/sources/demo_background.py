@@ -31,7 +31,8 @@ def _texture(rng, image_size):
 
 
 def _clouds(rng, image_size, colors, grain):
-    return colored(cv2.add(cv2.subtract(grain, 64), cv2.subtract(grain, 64)), ramp_table(colors))
+    middle = cv2.subtract(grain, 64)  # noise seldom leaves the middle half, which is spread over all colours
+    return colored(cv2.add(middle, middle), ramp_table(colors))
 
 
 def _gradient(rng, image_size, colors, grain):

@@ -177,7 +177,8 @@ def _contrasting(rng, color, contrast, avoid):
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     candidates = np.clip(color + contrast * directions, 0, 255)
     distances = np.linalg.norm(candidates[:, None] - avoid[None], axis=2)
-    return candidates[np.argmax(distances.min(axis=1))]
+    # Whole numbers: without neighbours all are equally far, and the last bit would choose.
+    return candidates[np.argmax(np.rint(distances.min(axis=1)))]
 
 
 def _make_motion(rng, short):

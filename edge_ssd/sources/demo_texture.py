@@ -1,7 +1,7 @@
-"""Textures of the rendered camera: noise, waves and palettes, in integer arithmetic.
+"""Textures of the rendered camera: noise, waves and colour tables, in integer arithmetic.
 
-A texture is a field, (H, W) uint8, coloured by a palette, (256, 3) uint8 BGR. Integers give the same
-bytes on every processor.
+A texture is a field, (H, W) uint8, coloured by a table, (256, 3) uint8 BGR. Integers give the same bytes
+on every processor.
 """
 
 from __future__ import annotations

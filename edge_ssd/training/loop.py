@@ -178,13 +178,15 @@ class Trainer:
 
 
 def make_optimizer(model, options):
-    """SGD with momentum; no weight decay on biases, norms and scales, which have one dimension."""
+    """SGD with momentum or AdamW; no weight decay on biases, norms and scales, which have one dimension."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": options.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]
+    if options.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=options.lr)
     return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from .augmentation import AUGMENTATIONS
 from .schedule import SCHEDULES
 
+OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -15,7 +16,8 @@ class TrainOptions:
     """The numbers of a run; the defaults train the small networks from scratch.
 
     epochs: of epoch_images images each (0: the whole data set).   batch: images of a step.
-    lr: peak learning rate of SGD with `momentum`; see `schedule.learning_rate`.   warmup: steps.
+    optimizer: sgd (with `momentum`) or adamw.   lr: peak learning rate; see `schedule.learning_rate`.
+    warmup: steps over which it rises.
     weight_decay: of convolutions, not of biases and norms.   clip_norm: largest norm of the gradient.
     ema: decay of the averaged weights; 0 keeps none.   augmentation: see `augmentation.AUGMENTATIONS`.
     priors: default box sizes; see `Ssd.spec`.   precision: of the convolutions; auto is bf16 where the
@@ -26,6 +28,7 @@ class TrainOptions:
     epochs: int = 60
     epoch_images: int = 0
     batch: int = 32
+    optimizer: str = "sgd"
     lr: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -67,4 +70,4 @@ _LEAST = {
     "val_every": 1,
     "seed": 0,
 }
-_CHOICES = {"schedule": SCHEDULES, "augmentation": tuple(AUGMENTATIONS), "precision": PRECISIONS}
+_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augmentation": tuple(AUGMENTATIONS), "precision": PRECISIONS}

@@ -14,7 +14,7 @@ STEM = 16
 # (channels, residual blocks) of the stages of stride 4, 8, 16 and 32.
 STAGES = ((32, 1), (64, 2), (128, 2), (160, 2))
 # Channels of the 1 x 1 and of the strided 3 x 3 convolution of each extra layer.
-EXTRAS = ((80, 160), (64, 128), (64, 128))
+EXTRAS = ((80, 160), (64, 128))
 
 
 class SlimResNetBase(nn.Module):

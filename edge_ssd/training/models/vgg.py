@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from .layers import kaiming_init, xavier_init
 
@@ -62,7 +61,8 @@ def l2_normalise(x):
     conv4_3 has larger features than the later maps. In float32 whatever autocast says: the sum of 512
     squares overflows float16. An all-zero pixel stays zero.
     """
-    return F.normalize(x.float(), dim=1)
+    x = x.float()
+    return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
 
 
 def _vgg_layers(in_channels, layout):

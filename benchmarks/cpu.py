@@ -1,0 +1,279 @@
+"""Camera to detections on the CPU, beside the same ONNX through OpenCV's DNN module.
+
+    python -m benchmarks.cpu                         SSDLite320 and SSD300-VGG16, random weights (needs torch)
+    python -m benchmarks.cpu --model M.onnx          a model of one's own
+
+Each peer runs in a process of its own, so that idle thread pools do not spin beside each other, and they
+take turns in short blocks; figures are medians over the blocks, and the ratio is taken block by block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+
+from edge_ssd import Detector, SsdSpec, open_source, reference
+from edge_ssd.boxes import encode_boxes
+from edge_ssd.priors import make_priors, ssdlite_levels
+from edge_ssd.spec import InputSpec, OutputSpec, PostprocessSpec, PriorSpec
+
+FRAME_SOURCE = "demo://?seed=7&size=640x480&frames=16"
+SCORE_THRESHOLD = 0.5
+
+
+def main():
+    """Runs the benchmark; a table on standard output, or JSON with --json."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cpu", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", action="append", metavar="M.onnx", help="default: two of random weights")
+    parser.add_argument("--blocks", type=int, default=15, metavar="N", help="turns of each peer")
+    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="about how long a turn takes")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        models = arguments.model or random_models(Path(folder))
+        results = [compare(model, arguments.blocks, arguments.seconds) for model in models]
+    fired = all_priors_firing()
+    if arguments.json:
+        print(json.dumps({"models": results, "all_priors_firing_ms": fired}, indent=2))
+        return 0
+    for result in results:
+        print_comparison(result)
+    print("post-processing with all priors firing, 3234 x 91, score threshold 0.001, ms:")
+    for name, ms in fired.items():
+        print(f"  {name:28s}{ms:8.1f}")
+    return 0
+
+
+def random_models(folder):
+    """SSDLite320 with 91 classes and SSD300-VGG16 with 81, untrained, as ONNX files in `folder`."""
+    from edge_ssd.training.export_onnx import export_onnx
+    from edge_ssd.training.models import build_model
+
+    paths = []
+    for arch, columns in (("ssdlite320_mobilenet_v3_large", 91), ("ssd300_vgg16", 81)):
+        model = build_model(arch, columns).eval()
+        names = [f"class {i}" for i in range(1, columns)]
+        paths.append(folder / f"{arch}.onnx")
+        export_onnx(model, model.spec(names), paths[-1])
+    return paths
+
+
+def compare(model, blocks, seconds):
+    """Our pipeline and OpenCV's, by turns: a dict of medians, and of the ratio of their frame rates."""
+    context = multiprocessing.get_context("spawn")
+    peers = {name: Peer(context, name, model) for name in ("edge_ssd", "opencv_dnn")}
+    frames = {name: max(3, round(seconds * 1e3 / peer.turn(3)["frame"])) for name, peer in peers.items()}
+    turns = {name: [] for name in peers}
+    for block in range(blocks):
+        for name, peer in peers.items():
+            turns[name].append(peer.turn(frames[name]))
+            _progress(f"{Path(model).stem}: block {block + 1}/{blocks}")
+    _progress("")
+    for peer in peers.values():
+        peer.close()
+    medians = {
+        name: {stage: float(np.median([t[stage] for t in taken])) for stage in taken[0]}
+        for name, taken in turns.items()
+    }
+    ratios = [o["frame"] / e["frame"] for e, o in zip(turns["edge_ssd"], turns["opencv_dnn"])]
+    ours = medians["edge_ssd"]
+    return {
+        "model": Path(model).stem,
+        "median_ms": medians,
+        "fps_ratio": float(np.median(ratios)),
+        "around_network_share": (ours["preprocess"] + ours["postprocess"]) / ours["frame"],
+    }
+
+
+def _progress(text):
+    if sys.stderr.isatty():
+        print(f"\r{text}\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+class Peer:
+    """One way to run the model, in a process of its own that is idle between its turns."""
+
+    def __init__(self, context, name, model):
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child, name, str(model)), daemon=True)
+        self._process.start()
+
+    def turn(self, frames):
+        """Median milliseconds per frame and per stage over `frames` frames."""
+        self._pipe.send(frames)
+        return self._pipe.recv()
+
+    def close(self):
+        """Ends the process."""
+        self._pipe.send(0)
+        self._process.join()
+
+
+def _serve(pipe, name, model):
+    run = {"edge_ssd": edge_ssd_runner, "opencv_dnn": opencv_runner}[name](model)
+    images = [frame.image for frame in open_source(FRAME_SOURCE)]
+    for image in images[:3]:
+        run(image)
+    while frames := pipe.recv():
+        times = [_timed(run, images[i % len(images)]) for i in range(frames)]
+        pipe.send({stage: float(np.median([t[stage] for t in times])) for stage in times[0]})
+
+
+def _timed(run, image):
+    start = time.perf_counter()
+    stages = run(image)
+    return {"frame": (time.perf_counter() - start) * 1e3, **stages}
+
+
+def edge_ssd_runner(model):
+    """image -> stage times in milliseconds, through Detector."""
+    detector = Detector.load(model, score_threshold=SCORE_THRESHOLD)
+
+    def run(image):
+        detector.detect(image)
+        return dict(detector.timer.latest_ms)
+
+    return run
+
+
+def opencv_runner(model):
+    """image -> stage times in milliseconds, as one would write it with OpenCV alone."""
+    spec = SsdSpec.load(Path(model).with_suffix(".json"))
+    network, priors = cv2.dnn.readNetFromONNX(for_opencv(model)), make_priors(spec)
+    size, outputs = spec.input.size[::-1], [spec.outputs.loc, spec.outputs.conf]
+    swap = spec.input.color == "rgb"
+
+    def run(image):
+        started = time.perf_counter()
+        blob = cv2.dnn.blobFromImage(image, 1 / spec.input.std[0], size, spec.input.mean, swap)
+        prepared = time.perf_counter()
+        network.setInput(blob)
+        loc, conf = network.forward(outputs)
+        inferred = time.perf_counter()
+        opencv_postprocess(loc[0], conf[0], priors, spec, image.shape)
+        finished = time.perf_counter()
+        return {
+            "preprocess": (prepared - started) * 1e3,
+            "infer": (inferred - prepared) * 1e3,
+            "postprocess": (finished - inferred) * 1e3,
+        }
+
+    return run
+
+
+def for_opencv(model):
+    """The model as bytes that OpenCV reads: x * HardSigmoid(y) is taken for HardSwish(y) by its importer
+    (5.0.0), so HardSigmoid is written out as Clip(alpha * x + beta, 0, 1)."""
+    graph = onnx.load(str(model))
+    nodes, constants = [], {}
+    for node in graph.graph.node:
+        if node.op_type != "HardSigmoid":
+            nodes.append(node)
+            continue
+        values = {"alpha": 0.2, "beta": 0.5, **{a.name: a.f for a in node.attribute}, "zero": 0.0, "one": 1.0}
+        names = {key: f"for_opencv_{key}_{value:.6f}" for key, value in values.items()}
+        constants.update((names[key], value) for key, value in values.items())
+        scaled, shifted = f"{node.output[0]}_scaled", f"{node.output[0]}_shifted"
+        nodes += [
+            onnx.helper.make_node("Mul", [node.input[0], names["alpha"]], [scaled]),
+            onnx.helper.make_node("Add", [scaled, names["beta"]], [shifted]),
+            onnx.helper.make_node("Clip", [shifted, names["zero"], names["one"]], [node.output[0]]),
+        ]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    graph.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()
+    )
+    return np.frombuffer(graph.SerializeToString(), np.uint8)
+
+
+def opencv_postprocess(loc, conf, priors, spec, shape):
+    """Softmax, decoding and cv2.dnn.NMSBoxesBatched; boxes x y w h in source pixels, scores, labels."""
+    exps = np.exp(conf - conf.max(axis=1, keepdims=True))
+    scores = (exps / exps.sum(axis=1, keepdims=True))[:, 1:]
+    rows, labels = np.nonzero(scores > SCORE_THRESHOLD)
+    boxes = reference.decode_boxes(loc[rows], priors[rows], spec.variance) * np.tile(shape[1::-1], 2)
+    boxes[:, 2:] -= boxes[:, :2]
+    best = scores[rows, labels]
+    kept = (
+        cv2.dnn.NMSBoxesBatched(boxes, best, labels, SCORE_THRESHOLD, spec.postprocess.iou_threshold)
+        if len(rows)
+        else []
+    )
+    return boxes[kept], best[kept], labels[kept]
+
+
+def all_priors_firing():
+    """Median milliseconds of post-processing when every class of every prior is a candidate."""
+    spec = _ssdlite_spec()
+    priors = make_priors(spec)
+    rng = np.random.default_rng(0)
+    shape = (len(priors), spec.num_columns)
+    random_loc = rng.normal(size=(len(priors), 4)).astype(np.float32)
+    noise, zeros = rng.normal(size=shape).astype(np.float32), np.zeros(shape, np.float32)
+    cases = {
+        "random logits": (random_loc, noise),
+        "all logits zero (all tie)": (random_loc, zeros),
+        "random logits, one place": (_offsets_to_one_place(priors), noise),
+        "all tie, one place": (_offsets_to_one_place(priors), zeros),
+    }
+    return {
+        name: _median_ms(reference.postprocess, loc, conf, priors, spec)
+        for name, (loc, conf) in cases.items()
+    }
+
+
+def _ssdlite_spec():
+    return SsdSpec(
+        name="ssdlite320",
+        input=InputSpec("image", 320, 320, "rgb", (127.5,) * 3, (127.5,) * 3),
+        outputs=OutputSpec("loc", "conf"),
+        class_names=tuple(f"class {i}" for i in range(1, 91)),
+        background_index=0,
+        score_activation="softmax",
+        loc_order="cxcywh",
+        variance=(0.1, 0.2),
+        priors=PriorSpec(levels=ssdlite_levels()),
+        postprocess=PostprocessSpec(0.001, 0.55, 300, 300),
+    )
+
+
+def _offsets_to_one_place(priors):
+    """loc with which every prior decodes to the same box, so that NMS has to look at every candidate."""
+    box = np.tile(np.array([[0.4, 0.4, 0.6, 0.6]], np.float32), (len(priors), 1))
+    return encode_boxes(box, priors, (0.1, 0.2))
+
+
+def _median_ms(function, *arguments, repeats=15):
+    times = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter()
+        function(*arguments)
+        times.append((time.perf_counter() - start) * 1e3)
+    return float(np.median(times[2:]))
+
+
+def print_comparison(result):
+    """A small table for people."""
+    print(f"{result['model']}, 640x480 frames to detections, median ms per frame:")
+    print(f"  {'':12s}{'frame':>9s}{'preprocess':>12s}{'network':>9s}{'postprocess':>13s}{'FPS':>9s}")
+    for name, ms in result["median_ms"].items():
+        print(
+            f"  {name:12s}{ms['frame']:9.2f}{ms['preprocess']:12.2f}{ms['infer']:9.2f}"
+            f"{ms['postprocess']:13.2f}{1e3 / ms['frame']:9.1f}"
+        )
+    print(f"  FPS: {result['fps_ratio']:.2f}x OpenCV DNN's (median of the blocks' ratios)")
+    print(f"  preprocess + postprocess: {100 * result['around_network_share']:.1f} % of the frame\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""What a detector says of a data set's images, beside what is true."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..datasets import Truth
+from ..detections import Detections
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Detections and truths of the same images, labels indexing `class_names`.
+
+    difficult_is_crowd: see `Dataset`.   left_out: detections of classes that the data set does not have.
+    """
+
+    class_names: tuple[str, ...]
+    truths: tuple[Truth, ...]
+    detections: tuple[Detections, ...]
+    difficult_is_crowd: bool = False
+    left_out: int = 0
+
+    def __post_init__(self):
+        if len(self.truths) != len(self.detections):
+            raise ValueError(
+                f"detections: expected one for each of {len(self.truths)} images, got {len(self.detections)}"
+            )
+
+
+def predict(detect, dataset, class_names=(), progress=False):
+    """Runs `detect` on every image of `dataset`; arguments and errors as of `evaluate`."""
+    if not len(dataset):
+        raise ValueError(f"{dataset.address}: no images to evaluate on")
+    table = _label_table(class_names or dataset.class_names, dataset)
+    truths, detections, left_out = [], [], 0
+    for index in _shown(range(len(dataset)), progress):
+        found = detect(dataset.image(index))
+        truths.append(dataset.truth(index))
+        found = replace(found, labels=table[found.labels])
+        detections.append(found[found.labels >= 0])
+        left_out += len(found) - len(detections[-1])
+    return Predictions(
+        dataset.class_names, tuple(truths), tuple(detections), dataset.difficult_is_crowd, left_out
+    )
+
+
+def _label_table(class_names, dataset):
+    """(len(class_names),) int32: the data set's label of each of the detector's, -1 where it has none."""
+    missing = [name for name in dataset.class_names if name not in class_names]
+    if missing:
+        raise ValueError(
+            f"the model lacks class {', '.join(missing)} of {dataset.address}; "
+            f"it has {', '.join(class_names)}"
+        )
+    return np.array(
+        [dataset.class_names.index(n) if n in dataset.class_names else -1 for n in class_names], np.int32
+    )
+
+
+def _shown(indices, progress):
+    if not progress:
+        return indices
+    try:
+        from tqdm import tqdm
+    except ImportError:  # a bar is no reason to stop
+        return indices
+    return tqdm(indices, desc="evaluate", unit="image", dynamic_ncols=True)

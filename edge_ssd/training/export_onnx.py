@@ -1,0 +1,116 @@
+"""An SSD as an ONNX file: raw `loc` and `conf`, and its spec beside it."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from .checkpoint import replacing
+
+# The oldest that torch's exporter writes without converting; TensorRT from 8.6 on and OpenCV's DNN read it.
+OPSET = 18
+# Largest difference from torch that is taken for rounding, as a share of the largest output.
+TOLERANCE = 1e-3
+
+
+def export_onnx(model, spec, path):
+    """Writes `model` to the ONNX file `path`, and `spec` to the .json beside it.
+
+    model: Ssd, or any module whose forward gives (loc, conf); batch norms are folded into a copy.
+    The graph has one input (B, 3, H, W) and the outputs loc (B, P, 4), conf (B, P, C), with the spec's
+    names; B is free, every other size fixed. Post-processing is not part of it.
+
+    The graph is run by ONNX Runtime and compared with torch before it takes the place of `path`.
+    Raises ValueError when they differ or the outputs do not fit the spec.
+    """
+    path = Path(path)
+    if path.suffix != ".onnx":
+        raise ValueError(f"{path}: expected a name that ends in .onnx")
+    model = fold_batch_norms(copy.deepcopy(model).cpu().float().eval())
+    with replacing(path) as temporary:
+        _write_graph(model, spec, temporary)
+        _compare(model, spec, temporary)
+    spec.save(path.with_suffix(".json"))
+
+
+def fold_batch_norms(model):
+    """`model` with every batch norm that follows a convolution folded into it, in place; evaluation mode only."""
+    for parent in list(model.modules()):
+        children = list(parent.named_children())
+        for (name, conv), (norm_name, norm) in zip(children, children[1:]):
+            if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, torch.nn.Identity())
+    return model
+
+
+def _write_graph(model, spec, path):
+    # Two images, or the exporter takes the batch for the constant 1.
+    example = torch.zeros(2, 3, *spec.input.size)
+    with _quiet():
+        program = torch.onnx.export(
+            model,
+            (example,),
+            input_names=[spec.input.name],
+            output_names=[spec.outputs.loc, spec.outputs.conf],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    proto = program.model_proto
+    proto.producer_name = "edge_ssd"
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save_model(proto, str(path))
+
+
+@contextmanager
+def _quiet():
+    """The exporter's progress and deprecations are of no use to who exports an SSD."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _compare(model, spec, path):
+    """Raises ValueError unless ONNX Runtime computes what torch does, for one image and for three."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    names = (spec.outputs.loc, spec.outputs.conf)
+    rng = np.random.default_rng(0)
+    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (spec.input.mean, spec.input.std))
+    for count in (1, 3):
+        pixels = rng.integers(0, 256, (count, 3, *spec.input.size)).astype(np.float32)
+        batch = (pixels - mean) / std
+        with torch.inference_mode():
+            expected = [output.numpy() for output in model(torch.from_numpy(batch))]
+        for name, wanted, found in zip(names, expected, session.run(names, {spec.input.name: batch})):
+            _check_output(name, wanted, found, spec)
+
+
+def _check_output(name, wanted, found, spec):
+    columns = 4 if name == spec.outputs.loc else spec.num_columns
+    if found.shape != wanted.shape or found.shape[2] != columns:
+        raise ValueError(f"output {name!r}: expected shape {wanted.shape} with {columns} columns, got {found.shape}")
+    difference = float(np.abs(wanted - found).max())
+    limit = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+    if not difference <= limit:
+        raise ValueError(
+            f"output {name!r}: ONNX Runtime differs from torch by {difference:.2g}, expected at most {limit:.2g}"
+        )

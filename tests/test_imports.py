@@ -1,0 +1,122 @@
+"""Who may import what: the rules that keep a robot's install small and the kernels independent."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+LEAVES = ("spec", "priors", "boxes", "resize", "detections", "frames", "timing")
+HEAVY = ("torch", "tensorrt", "cupy", "onnxruntime", "onnx", "cv2", "matplotlib", "pycocotools", "tqdm")
+
+
+def _modules(folder):
+    return [path for path in sorted((ROOT / folder).rglob("*.py")) if "__pycache__" not in path.parts]
+
+
+def _package_of(path):
+    """Dotted package in which `path` lies, as Python sees it once installed."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    parts = parts if parts[0] == "edge_ssd" else ("edge_ssd", *parts)
+    return parts[:-1]
+
+
+def _imports(path):
+    """Absolute dotted names that a file imports, anywhere in it."""
+    package = _package_of(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join((*base, *((node.module or "").split(".") if node.module else ())))
+            # `from . import x` and `from .package import module` import the module itself.
+            yield from (f"{stem}.{alias.name}" for alias in node.names)
+
+
+def _part_of(name):
+    """The second component of a dotted name inside edge_ssd; "" outside of it."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "edge_ssd" and len(parts) > 1 else ""
+
+
+def test_the_walk_sees_relative_imports():
+    found = set(_imports(ROOT / "edge_ssd/backends/cpu.py"))
+    assert {"numpy", "edge_ssd.reference", "edge_ssd.priors.make_priors"} <= found | {"numpy"}
+    assert "edge_ssd.reference" in found
+    assert "edge_ssd.backends.heads.arrange_heads" in found
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_leaves_import_leaves_numpy_and_the_standard_library_only(name):
+    for imported in _imports(ROOT / f"edge_ssd/{name}.py"):
+        top = imported.split(".")[0]
+        assert top == "numpy" or _part_of(imported) in LEAVES or top in sys.stdlib_module_names, imported
+
+
+def test_kernels_import_numpy_and_cupy_only():
+    for path in _modules("kernels"):
+        for imported in _imports(path):
+            top = imported.split(".")[0]
+            inside = imported.startswith("edge_ssd.kernels")
+            assert inside or top in ("numpy", "cupy") or top in sys.stdlib_module_names, f"{path}: {imported}"
+
+
+def test_torch_is_imported_in_two_places_only():
+    for path in [*_modules("edge_ssd"), *_modules("build_engine"), *_modules("kernels")]:
+        allowed = "training" in path.parts or path.name == "torch_engine.py"
+        if not allowed:
+            assert "torch" not in {name.split(".")[0] for name in _imports(path)}, path
+
+
+def test_build_engine_imports_the_parts_that_a_jetson_has():
+    allowed = {*LEAVES, "reference", "engines", "evaluation", "build_engine"}
+    for path in _modules("build_engine"):
+        for imported in _imports(path):
+            assert not imported.startswith("edge_ssd") or _part_of(imported) in allowed, f"{path}: {imported}"
+
+
+def test_nothing_imports_the_checkout_names_that_others_own_on_pypi():
+    for path in [
+        *_modules("edge_ssd"),
+        *_modules("build_engine"),
+        *_modules("benchmarks"),
+        *_modules("tests"),
+    ]:
+        tops = {name.split(".")[0] for name in _imports(path)}
+        assert not tops & {"kernels", "build_engine"}, path
+
+
+def _loaded_by(code):
+    script = f"import sys; {code}; print(*sorted({HEAVY!r} & sys.modules.keys()))"
+    script = script.replace(repr(HEAVY), repr(set(HEAVY)))
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import edge_ssd",
+        "import edge_ssd.cli",
+        "from edge_ssd import Detector, Frame, Detections, SsdSpec, open_source",
+    ],
+)
+def test_importing_the_package_loads_nothing_heavy(code):
+    assert _loaded_by(code) == []
+
+
+def test_the_probe_for_heavy_modules_sees_one():
+    assert _loaded_by("import edge_ssd.reference") == ["cv2"]
+
+
+def test_every_tracked_module_compiles_for_the_oldest_python():
+    for folder in ("edge_ssd", "kernels", "build_engine", "benchmarks", "tests"):
+        for path in _modules(folder):
+            ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 10))

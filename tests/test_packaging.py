@@ -1,0 +1,96 @@
+"""The package as users install it: a wheel, an editable install, and a bare checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+from tests.conftest import ROOT
+
+
+def _run(*command, cwd, **options):
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of a clean copy of the checkout, so that no earlier build/ folder leaks into it."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    _copy_sources(source)
+    _run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", out, source, cwd=out)
+    return next(out.glob("*.whl"))
+
+
+def _copy_sources(target):
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    ).stdout.decode()
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            (target / name).write_bytes((ROOT / name).read_bytes())
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The Python of a fresh environment with nothing but the wheel and NumPy."""
+    folder = tmp_path_factory.mktemp("venv")
+    _run(sys.executable, "-m", "venv", folder, cwd=folder)
+    python = folder / "bin" / "python"
+    _run(python, "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    return python
+
+
+def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    folders = {name.split("/")[0] for name in names}
+    assert {f for f in folders if not f.endswith(".dist-info")} == {"edge_ssd"}
+    for part in ("edge_ssd/run.py", "edge_ssd/kernels/__init__.py", "edge_ssd/build_engine/__init__.py"):
+        assert part in names
+    assert not any(name.startswith(("edge_ssd/tests", "edge_ssd/benchmarks")) for name in names)
+
+
+@pytest.mark.parametrize("inside_checkout", [True, False])
+def test_commands_answer_help_on_a_bare_install(installed, tmp_path, inside_checkout):
+    cwd = ROOT if inside_checkout else tmp_path
+    assert "--camera" in _run(installed, "-m", "edge_ssd.run", "--help", cwd=cwd)
+    assert "doctor" in _run(installed.with_name("edge-ssd"), "--help", cwd=cwd)
+    assert "doctor" in _run(installed, "-m", "edge_ssd", "--help", cwd=cwd)
+
+
+def test_subpackages_of_other_folders_are_importable(installed, tmp_path):
+    _run(installed, "-c", "import edge_ssd.kernels, edge_ssd.build_engine", cwd=tmp_path)
+
+
+def test_an_editable_install_works_from_elsewhere(tmp_path):
+    source = tmp_path / "checkout"
+    source.mkdir()
+    _copy_sources(source)
+    _run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    _run(python, "-m", "pip", "install", "--quiet", "-e", source, cwd=tmp_path)
+    _run(python, "-c", "import edge_ssd.kernels, edge_ssd.build_engine", cwd=tmp_path)
+    assert "--camera" in _run(python, "-m", "edge_ssd.run", "--help", cwd=tmp_path)
+
+
+def test_a_checkout_runs_without_installing(installed):
+    # The environment has the wheel too; what runs inside the checkout is the checkout.
+    code = "import edge_ssd, edge_ssd.kernels; print(edge_ssd.__file__); print(edge_ssd.kernels.__file__)"
+    files = _run(installed, "-c", code, cwd=ROOT).splitlines()
+    assert files == [str(ROOT / "edge_ssd/__init__.py"), str(ROOT / "kernels/__init__.py")]

@@ -1,0 +1,121 @@
+"""A whole run on a few small images: what it learns, writes, resumes and refuses."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from edge_ssd.training.checkpoint import load_checkpoint, load_model  # noqa: E402
+from edge_ssd.training.loop import Trainer  # noqa: E402
+from edge_ssd.training.models import build_model  # noqa: E402
+from edge_ssd.training.options import TrainOptions  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+SIDE = 96
+
+
+class Shapes:
+    """Eight fixed images of discs and squares on noise."""
+
+    class_names = ("disc", "square")
+
+    def __init__(self, length=8):
+        self._items = [self._draw(np.random.default_rng(seed)) for seed in range(length)]
+
+    @staticmethod
+    def _draw(rng):
+        image = rng.integers(0, 80, (SIDE, SIDE, 3), np.uint8)
+        boxes, labels = [], []
+        for column in range(2):
+            label, radius = int(rng.integers(2)), int(rng.integers(9, 20))
+            x, y = (
+                int(rng.integers(radius, 48 - radius + 1)) + 48 * column,
+                int(rng.integers(radius, SIDE - radius)),
+            )
+            color = tuple(int(v) for v in rng.integers(120, 256, 3))
+            if label:
+                cv2.rectangle(image, (x - radius, y - radius), (x + radius, y + radius), color, -1)
+            else:
+                cv2.circle(image, (x, y), radius, color, -1)
+            boxes.append([x - radius, y - radius, x + radius + 1, y + radius + 1])
+            labels.append(label)
+        truth = SimpleNamespace(
+            boxes=np.array(boxes, np.float32),
+            labels=np.array(labels, np.int32),
+            difficult=np.zeros(2, bool),
+            image_size=(SIDE, SIDE),
+        )
+        return image, truth
+
+    def __len__(self):
+        return len(self._items)
+
+    def image_name(self, index):
+        return f"shapes/{index}.png"
+
+    def image(self, index):
+        return self._items[index][0]
+
+    def truth(self, index):
+        return self._items[index][1]
+
+
+def trainer(folder, train_set=None, val_set=None, **options):
+    """A Trainer of a 96 x 96 network on the shapes."""
+    torch.manual_seed(0)
+    given = {"batch": 8, "workers": 0, "augmentation": "none", "ema": 0.0, "warmup": 5, "precision": "fp32"}
+    model = build_model("ssd320_resnet16", 3, input_size=SIDE)
+    spec = model.spec(Shapes.class_names)
+    return Trainer(model, spec, train_set or Shapes(), val_set, TrainOptions(**{**given, **options}), folder)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_eight_images_are_learned_by_heart(tmp_path):
+    shapes = Shapes()
+    history = trainer(
+        tmp_path, shapes, shapes, epochs=3, epoch_images=320, optimizer="adamw", lr=3e-3, val_every=3
+    ).run()
+    assert history[-1]["AP50"] > 0.9
+    assert history[-1]["loss"] < 0.1 * history[0]["loss"]
+
+
+def test_run_leaves_checkpoints_metrics_and_a_picture(tmp_path):
+    trainer(tmp_path / "runs" / "a", epochs=2, val_set=Shapes(2)).run()
+    folder = tmp_path / "runs" / "a"
+    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "curve.png", "last.pt", "metrics.jsonl"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert {"loss", "loss_loc", "loss_conf", "lr", "images_per_s", "AP", "AP50"} <= set(lines[1])
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
+    options = {"augmentation": "ssd", "ema": 0.9, "optimizer": "adamw", "lr": 1e-3}
+    whole = trainer(tmp_path / "whole", epochs=4, **options)
+    expected = whole.run()
+    first = trainer(tmp_path / "parts", epochs=4, **options)
+    first.stop_after = 2
+    _run_epochs(first, 2)
+    second = trainer(tmp_path / "parts", epochs=4, **options)
+    second.resume(load_checkpoint(tmp_path / "parts" / "last.pt"))
+    found = second.run()
+    assert [m["epoch"] for m in found] == [1, 2, 3, 4]
+    assert [m["loss"] for m in found] == pytest.approx([m["loss"] for m in expected], rel=1e-6)
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(second.model.state_dict()[name], tensor)
+    for name, tensor in whole.average.state.items():
+        torch.testing.assert_close(second.average.state[name], tensor)
