@@ -40,7 +40,8 @@ def add_arguments(parser):
         action="append",
         default=[],
         metavar="F",
-        help="F.jsonl, F.mp4, a folder for PNG files, - (JSON lines on standard output) or null; may be given several times",
+        help="F.jsonl, F.mp4, a folder for PNG files, - (JSON lines on standard output) or null; "
+        "may be given several times",
     )
     parser.add_argument("--show", action="store_true", help="show a window; Q or Escape ends the run")
     parser.add_argument("--max-frames", type=_count, default=0, metavar="N", help="stop after N frames")
@@ -52,11 +53,12 @@ def add_arguments(parser):
     parser.add_argument(
         "--policy",
         choices=("newest", "every"),
-        help="newest: drop what cannot be kept up with (default of live sources); every: leave none out (default of files)",
+        help="newest: drop what cannot be kept up with (default of live sources); "
+        "every: leave none out (default of files)",
     )
     parser.add_argument(
         "--retry-seconds",
-        type=float,
+        type=_seconds,
         default=float("inf"),
         metavar="S",
         help="give up S seconds after a live source stopped; default: never",
@@ -71,17 +73,30 @@ def add_arguments(parser):
 
 
 def _count(text):
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text}")
-    return value
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
 
 
 def _fraction(text):
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
     return value
+
+
+def _seconds(text):
+    value = _number(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"expected seconds of at least 0, got {text!r}")
+    return value
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")  # which is in no range
 
 
 def _names(text):
@@ -100,42 +115,53 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
+class WrongUse(ValueError):
+    """Arguments that do not go together."""
+
+
 def main(arguments):
     """Runs; returns the exit code. Known errors come out as exceptions."""
     _quiet_libraries()
-    from .detector import Detector, UnknownClass
-    from .pipeline import run_pipeline
-    from .sinks import open_sink
-    from .sources import open_source
-    from .status import StatusLine, summary_text
+    from .detector import UnknownClass
 
     address = arguments.camera if arguments.camera is not None else arguments.source
     outputs = arguments.output or _default_outputs(arguments.show)
-    with ExitStack() as stack:
-        try:
-            detector = stack.enter_context(_load(Detector, arguments))
-        except UnknownClass as error:
-            print(f"edge-ssd run: error: {error}", file=sys.stderr)
-            return 2
-        source = stack.enter_context(open_source(address, arguments.policy, arguments.retry_seconds))
-        sinks = []
-        for target in [*outputs, *(["window"] if arguments.show else [])]:
-            sinks.append(open_sink(target, source.fps, source.is_live))
-            stack.callback(sinks[-1].close)
-        status = stack.enter_context(_logging_to(StatusLine(source)))
-        statistics, stopped = None, []
-        with _stopping_on_signals(source, stopped):
-            try:
-                statistics = run_pipeline(source, detector, sinks, arguments.max_frames, status.update)
-            except BrokenPipeError:
-                return 0  # whoever read our standard output has had enough
-        status.clear()
-        print(summary_text(statistics, source, detector, _files(outputs), bool(stopped)), file=sys.stderr)
+    try:
+        _check_outputs(outputs, address)
+        detector = _load_detector(arguments)
+    except (UnknownClass, WrongUse) as error:
+        print(f"edge-ssd run: error: {error}", file=sys.stderr)
+        return 2
+    targets = [*outputs, *(["window"] if arguments.show else [])]
+    with detector:
+        _run(detector, address, targets, arguments)
     return 0
 
 
-def _load(detector_class, arguments):
-    return detector_class.load(
+def _run(detector, address, targets, arguments):
+    from .pipeline import run_pipeline
+    from .sources import open_source
+    from .status import StatusLine, summary_text
+
+    with ExitStack() as stack:
+        source = stack.enter_context(open_source(address, arguments.policy, arguments.retry_seconds))
+        stopped = stack.enter_context(_stopping_on_signals(source))
+        status = stack.enter_context(_logging_to(StatusLine(source)))
+        with ExitStack() as opened:
+            sinks = [_opened(target, source, opened) for target in targets]
+            try:
+                statistics = run_pipeline(source, detector, sinks, arguments.max_frames, status.update)
+            except BrokenPipeError:
+                return  # whoever read our standard output has had enough
+        # After the sinks are closed: only then are their files complete.
+        status.clear()
+        status.show(summary_text(statistics, source, detector, _files(targets), bool(stopped)))
+
+
+def _load_detector(arguments):
+    from .detector import Detector
+
+    return Detector.load(
         arguments.model,
         score_threshold=arguments.score_threshold,
         iou_threshold=arguments.iou_threshold,
@@ -144,12 +170,34 @@ def _load(detector_class, arguments):
     )
 
 
+def _opened(target, source, stack):
+    from .sinks import open_sink
+
+    sink = open_sink(target, source.fps, source.is_live)
+    stack.callback(sink.close)
+    return sink
+
+
 def _default_outputs(show):
-    return [] if show or sys.stdout.isatty() else ["-"]
+    return [] if show or sys.stdout is None or sys.stdout.isatty() else ["-"]
 
 
-def _files(outputs):
-    return [output for output in outputs if output not in ("-", "null")]
+def _check_outputs(outputs, address):
+    """Raises WrongUse when two outputs are the same, or one is the source itself."""
+    places = [target if target in ("-", "null") else _place(target) for target in outputs]
+    for target, place in zip(outputs, places):
+        if places.count(place) > 1:
+            raise WrongUse(f"--output {target}: given twice")
+        if place == _place(address):
+            raise WrongUse(f"--output {target}: is the source itself, which would be overwritten")
+
+
+def _place(name):
+    return os.path.realpath(os.path.expanduser(name.removeprefix("file://")))
+
+
+def _files(targets):
+    return [target for target in targets if target not in ("-", "null", "window")]
 
 
 def _quiet_libraries():
@@ -172,17 +220,21 @@ def _logging_to(handler):
 
 
 @contextmanager
-def _stopping_on_signals(source, stopped):
-    """Ctrl-C and SIGTERM end the run after the frame in hand; a second one ends it at once."""
+def _stopping_on_signals(source):
+    """Ctrl-C and SIGTERM end the run after the frame in hand; a second one ends it at once.
+
+    Gives a list that holds the signals that came.
+    """
+    came = []
 
     def stop(number, _):
-        stopped.append(number)
+        came.append(number)
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         source.stop()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -7,6 +7,8 @@ import shutil
 import sys
 import time
 
+_ERASE_REST = "\x1b[K"  # of the line, right of the cursor
+
 # Often enough to be read as live, seldom enough to cost nothing.
 _TERMINAL_INTERVAL_S, _LOG_INTERVAL_S = 0.2, 10.0
 
@@ -14,14 +16,15 @@ _TERMINAL_INTERVAL_S, _LOG_INTERVAL_S = 0.2, 10.0
 class StatusLine(logging.Handler):
     """One line that is rewritten in place on a terminal; a line every ten seconds elsewhere.
 
-    As a logging handler, it prints warnings above the line.
+    As a logging handler, it prints warnings above the line. Any thread may log. A stream that is closed
+    or whose reader has gone is no reason to end a run: it gets nothing more.
     """
 
     def __init__(self, source, stream=None):
         super().__init__(logging.INFO)
         self._source = source
-        self._stream = stream or sys.stderr
-        self._is_terminal = self._stream.isatty()
+        self._stream = stream or sys.stderr  # None when the program was started without one
+        self._is_terminal = self._stream is not None and self._stream.isatty()
         self._interval_s = _TERMINAL_INTERVAL_S if self._is_terminal else _LOG_INTERVAL_S
         self._next = time.monotonic() + (0 if self._is_terminal else self._interval_s)
         self._shown = ""
@@ -31,31 +34,42 @@ class StatusLine(logging.Handler):
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._interval_s
-        self._show(status_text(statistics, self._source))
+        text = status_text(statistics, self._source)
+        if not self._is_terminal:
+            self.show(text)
+            return
+        # A line that wraps could not be rewritten.
+        text = text[: shutil.get_terminal_size().columns - 1]
+        with self.lock:
+            self._write(f"\r{text}{_ERASE_REST}")
+            self._shown = text
 
-    def _show(self, text):
-        if self._is_terminal:
-            width = shutil.get_terminal_size().columns - 1
-            self._shown = text[:width]
-            self._stream.write(f"\r{self._shown}\x1b[K")
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
+    def show(self, text):
+        """Prints whole lines, above the status line."""
+        with self.lock:
+            if self._shown:
+                self._write(f"\r{_ERASE_REST}{text}\n{self._shown}")
+            else:
+                self._write(f"{text}\n")
 
     def emit(self, record):
-        shown = self._shown
-        self.clear()
-        self._stream.write(f"{self.format(record)}\n")
-        if shown:
-            self._show(shown)
-        self._stream.flush()
+        self.show(self.format(record))
 
     def clear(self):
         """Takes the line off the terminal."""
-        if self._shown:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        with self.lock:
+            if self._shown:
+                self._write(f"\r{_ERASE_REST}")
             self._shown = ""
+
+    def _write(self, text):
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: closed
+            self._stream = None
 
 
 def status_text(statistics, source):

@@ -56,12 +56,11 @@ def open_sink(target, fps=0.0, is_live=False):
         return JsonlSink(os.fdopen(os.dup(1), "wb", buffering=0), "standard output")
     path = Path(target).expanduser()
     if path.suffix == ".jsonl":
-        _make_folder(path.parent)
-        return JsonlSink(path.open("wb", buffering=0), str(path))
+        return JsonlSink(_create(path), str(path))
     if path.suffix.lower() in VIDEO_SUFFIXES:
         from .video import VideoSink
 
-        _make_folder(path.parent)
+        _create(path).close()
         return VideoSink(path, fps, is_live)
     if path.suffix and not path.is_dir() and not str(target).endswith("/"):
         raise ValueError(
@@ -71,6 +70,15 @@ def open_sink(target, fps=0.0, is_live=False):
 
     _make_folder(path)
     return PngFolderSink(path)
+
+
+def _create(path):
+    """An empty file at `path`, opened for writing without a buffer."""
+    _make_folder(path.parent)
+    try:
+        return path.open("wb", buffering=0)
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def _make_folder(path):

@@ -27,16 +27,15 @@ def to_bgr(frame):
     if frame.pixel_format == "nv12":
         return cv2.cvtColorTwoPlane(*map(np.ascontiguousarray, planes), cv2.COLOR_YUV2BGR_NV12)
     if frame.pixel_format == "i420":
-        width = planes[0].shape[1]
-        stacked = np.concatenate(
-            [planes[0], *(np.ascontiguousarray(p).reshape(-1, width) for p in planes[1:])]
-        )
+        # As OpenCV has it: below the luma, all of U and then all of V, in rows of the luma's width.
+        chroma = np.concatenate([plane.ravel() for plane in planes[1:]])
+        stacked = np.concatenate([planes[0], chroma.reshape(-1, planes[0].shape[1])])
         return cv2.cvtColor(stacked, cv2.COLOR_YUV2BGR_I420)
     return cv2.cvtColor(np.ascontiguousarray(planes[0]), _TO_BGR[frame.pixel_format])
 
 
 def class_color(label):
-    """A BGR colour of 0..255 for a class index; neighbours are far apart (steps of the golden ratio in hue)."""
+    """A BGR colour, 0..255, for a class index; neighbours lie a golden ratio apart in hue."""
     red, green, blue = colorsys.hsv_to_rgb((0.33 + label * 0.618034) % 1.0, 0.85, 1.0)
     return int(blue * 255), int(green * 255), int(red * 255)
 
@@ -45,23 +44,25 @@ def annotate(frame, detections, class_names):
     """A BGR copy of the frame with boxes, class names and scores, readable at any image size."""
     image = to_bgr(frame)
     scale = max(0.4, min(image.shape[:2]) / 900)
-    thickness = max(1, round(2 * scale))
     # Best last, so that it lies on top.
     for box, score, label in reversed(list(detections)):
         color = class_color(label)
         x1, y1, x2, y2 = (round(float(v)) for v in box)
-        cv2.rectangle(image, (x1, y1), (x2, y2), color, thickness, cv2.LINE_AA)
-        _draw_label(image, f"{class_names[label]} {score:.2f}", x1, y1, color, scale, thickness)
+        cv2.rectangle(image, (x1, y1), (x2, y2), color, max(1, round(2 * scale)), cv2.LINE_AA)
+        _draw_label(image, f"{class_names[label]} {score:.2f}", x1, y1, color, scale)
     return image
 
 
-def _draw_label(image, text, x, y, color, scale, thickness):
+def _draw_label(image, text, x, y, color, scale):
     """Text on a filled box above (x, y), moved inside where it would leave the image."""
     text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have nothing else
+    thickness = max(1, round(scale))
+    margin = max(2, round(4 * scale))
     (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)
+    width, height = width + 2 * margin, height + below + margin
     x = max(0, min(x, image.shape[1] - width))
-    y = max(y, height + below)
-    cv2.rectangle(image, (x, y - height - below), (x + width, y), color, cv2.FILLED)
+    y = max(y, height)
+    cv2.rectangle(image, (x, y - height), (x + width, y), color, cv2.FILLED)
     luma = 0.114 * color[0] + 0.587 * color[1] + 0.299 * color[2]
     ink = (0, 0, 0) if luma > 110 else (255, 255, 255)
-    cv2.putText(image, text, (x, y - below // 2), _FONT, scale, ink, thickness, cv2.LINE_AA)
+    cv2.putText(image, text, (x + margin, y - below), _FONT, scale, ink, thickness, cv2.LINE_AA)

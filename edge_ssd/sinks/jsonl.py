@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 
 class JsonlSink:
@@ -17,8 +18,8 @@ class JsonlSink:
         self._lines = 0
 
     def write(self, result):
-        line = json.dumps(record(result), ensure_ascii=False, separators=(",", ":")) + "\n"
-        data = line.encode("utf-8", errors="surrogateescape")  # a file's name may be any bytes
+        # In ASCII with escapes: a file's name may hold bytes that are no UTF-8, which JSON must be.
+        data = (json.dumps(record(result), separators=(",", ":")) + "\n").encode("ascii")
         whole = self._file.tell() if self._file.seekable() else None
         try:
             while data:
@@ -27,7 +28,8 @@ class JsonlSink:
             raise  # the reader of a pipe has had enough: not a failure
         except OSError as error:
             if whole is not None:
-                self._file.truncate(whole)
+                with suppress(OSError):  # a device has no length
+                    self._file.truncate(whole)
             raise OSError(
                 f"{self._name}: {error.strerror} after {self._lines} lines, which are kept"
             ) from error

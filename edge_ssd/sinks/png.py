@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
 
+from ..sources import IMAGE_SUFFIXES
+
 
 class PngFolderSink:
-    """One PNG per frame: named after the image it came from, or by the frame's number for a video.
+    """One PNG per frame: named after the image it came from, or by the frame's number.
 
-    Raises OSError naming the file when one cannot be written.
+    Raises OSError naming the file when one cannot be written, ValueError for a folder that holds the
+    images themselves.
     """
 
     def __init__(self, folder):
         self._folder = Path(folder)
-        self._written = set()
+        self._stems = set()
+        self._written = 0
 
     def write(self, result):
-        source = Path(result.frame.source)
-        number = f"{result.frame.sequence:06d}"
-        name = source.stem if source.suffix and source.is_file() else number
-        if name in self._written:  # a.jpg beside a.png, or the next frame of a video
-            name = f"{name}_{number}" if source.is_file() and name != number else number
-        self._written.add(name)
-        path = self._folder / f"{name}.png"
+        path = self._folder / f"{self._name(result.frame)}.png"
         _, data = cv2.imencode(".png", result.annotated)
         try:
             path.write_bytes(data)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise OSError(f"{path}: {error.strerror}; {len(self._written) - 1} pictures are kept") from error
+            raise OSError(f"{path}: {error.strerror}; {self._written} pictures are kept") from error
+        self._written += 1
+
+    def _name(self, frame):
+        number = f"{frame.sequence:06d}"
+        source = Path(frame.source)
+        if source.suffix.lower() not in IMAGE_SUFFIXES or not source.is_file():
+            return number
+        if os.path.samefile(source.parent, self._folder):
+            raise ValueError(f"{self._folder}: holds the images themselves; choose another folder")
+        name = source.stem
+        if name in self._stems:  # a.jpg beside a.png
+            name = f"{name}_{number}"
+        self._stems.add(name)
+        return name
 
     def close(self):
         pass

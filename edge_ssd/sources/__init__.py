@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from .source import POLICIES, Source
 
@@ -16,9 +16,9 @@ __all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "open_source"]
 def open_source(address, policy=None, retry_seconds=float("inf")):
     """The frames at an address; iterate over it, and close it (or use `with`).
 
-    address: 0 or "0" (camera number), /dev/video0, v4l2:///dev/video0?width=1280&height=720&fps=30&format=MJPG,
-        csi://0 (a Jetson's camera), rtsp://..., http://..., a video file, an image file, a folder of images, or
-        demo://?seed=0&frames=0&size=640x480&fps=30 (a rendered camera, endless with frames=0).
+    address: 0 or "0" (camera number), /dev/video0, csi://0 (a Jetson's camera), rtsp://..., http://...,
+        v4l2:///dev/video0?width=1280&height=720&fps=30&format=MJPG, a video file, an image file, a folder
+        of images, or demo://?seed=0&frames=0&size=640x480&fps=30 (a rendered camera, endless with frames=0).
     policy: "newest": always the latest frame, those in between are dropped and counted; the default of
         cameras and live streams.   "every": no frame is left out; the default of files.
     retry_seconds: how long a live source that stopped is tried again, with growing pauses.
@@ -42,7 +42,7 @@ def _opener(address):
 
         options = DemoOptions.from_uri(address)
         return lambda: DemoReader(options, address)
-    if scheme in ("v4l2", "csi") or re.fullmatch(r"\d+(\?.*)?|/dev/video\d+", address):
+    if scheme in ("v4l2", "csi") or re.match(r"(\d+|/dev/(video|v4l/).+?)(\?|$)", address):
         from .camera import CameraOptions, open_camera
 
         options = CameraOptions.from_address(address)
@@ -54,7 +54,8 @@ def _opener(address):
     if scheme and scheme != "file":
         known = "demo, v4l2, csi, rtsp, http, https, udp, tcp, rtmp, srt, file"
         raise ValueError(f"{address}: unknown kind of source {scheme}://; known: {known}")
-    return _file_opener(Path(os.path.expanduser(address.removeprefix("file://"))))
+    path = unquote(address.removeprefix("file://")) if scheme else address
+    return _file_opener(Path(path).expanduser())
 
 
 def _file_opener(path):

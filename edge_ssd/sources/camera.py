@@ -12,9 +12,13 @@ from urllib.parse import parse_qsl
 import cv2
 
 from ..frames import Frame, now_ns
+from .video import sane_fps
 
 # A driver's time stamp is believed when it is on the monotonic clock, that is, at most this old.
 _OLDEST_STAMP_NS = 10_000_000_000
+
+# USB cameras send a broken JPEG now and then; so many in a row are a failure.
+_BROKEN_IN_A_ROW = 10
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,9 @@ def open_camera(options):
 
 
 def _configure(capture, options):
-    # One buffer: what waits in the driver's queue is stale. Drivers that need more take more.
-    capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    # Two buffers: the driver fills one while the other is read. With one it would miss every other frame,
+    # and what waits in a longer queue is stale.
+    capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
     # The format first: the sizes and rates on offer depend on it.
     if options.format:
         capture.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*options.format))
@@ -96,8 +101,11 @@ def _configure(capture, options):
 
 
 def _open_csi(options):
-    """A Jetson's camera. Argus frames lie in NVMM, so the conversion to BGR is one copy. Not tested without one."""
-    if "GStreamer:                   YES" not in cv2.getBuildInformation():
+    """A Jetson's camera. Argus frames lie in NVMM, so the conversion to BGR is one copy.
+
+    Not tried on a Jetson yet.
+    """
+    if not re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()):
         raise OSError(
             f"{options.device}: needs an OpenCV with GStreamer; JetPack's has it, the one from PyPI does not"
         )
@@ -126,30 +134,54 @@ class CameraReader:
 
     is_live = True
     frame_count = 0
-    skipped = 0
 
     def __init__(self, capture, device):
         self._capture, self._device = capture, device
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        self.fps = float(fps) if 0 < fps <= 1000 else 0.0
-        self._read = 0
+        self.fps = sane_fps(capture.get(cv2.CAP_PROP_FPS))
+        self.skipped = self._read = self._broken = 0
 
     def read(self):
-        arrived = self._capture.grab()
-        start, arrival_ns = time.perf_counter(), now_ns()
-        retrieved, image = self._capture.retrieve() if arrived else (False, None)
-        if not retrieved or image is None:
-            raise OSError(self._failure())
+        image = None
+        while image is None:
+            self._grab()
+            start, arrival_ns = time.perf_counter(), now_ns()
+            image = self._decoded()
+        timestamp_ns, said_by = self._stamp(arrival_ns)
         self._read += 1
-        stamp_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        stamped = 0 <= arrival_ns - stamp_ns <= _OLDEST_STAMP_NS
         return Frame(
             image,
-            timestamp_ns=stamp_ns if stamped else arrival_ns,
-            timestamp_source="driver" if stamped else "arrival",
+            timestamp_ns=timestamp_ns,
+            timestamp_source=said_by,
             source=self._device,
             capture_ms=(time.perf_counter() - start) * 1e3,
         )
+
+    def _grab(self):
+        if self._broken >= _BROKEN_IN_A_ROW:
+            raise OSError(f"{self._device}: {self._broken} frames in a row could not be decoded")
+        if not self._capture.grab():
+            raise OSError(self._failure())
+
+    def _decoded(self):
+        """The image of the frame in hand; None when it is broken, which is counted."""
+        try:
+            retrieved, image = self._capture.retrieve()
+        except cv2.error:
+            retrieved, image = False, None
+        if retrieved and image is not None:
+            self._broken = 0
+            return image
+        self._broken += 1
+        self.skipped += 1
+        return None
+
+    def _stamp(self, arrival_ns):
+        """When the frame in hand was taken, and who says so."""
+        # OpenCV gives V4L2's buffer time stamp here, and 0 where there is none.
+        stamp_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        if stamp_ns > 0 and 0 <= arrival_ns - stamp_ns <= _OLDEST_STAMP_NS:
+            return stamp_ns, "driver"
+        return arrival_ns, "arrival"
 
     def _failure(self):
         if self._read:

@@ -43,12 +43,19 @@ def _incomplete(data):
     if data.startswith(_PNG_HEAD):
         return "" if _PNG_END in data[-32:] else "the PNG is truncated (no end chunk)"
     if data.startswith(_JPEG_HEAD):
-        # Thumbnails in the header have an end marker of their own, so it must follow the last scan.
-        scan = data.rfind(b"\xff\xda")
-        return (
-            "" if scan >= 0 and data.find(_JPEG_END, scan) >= 0 else "the JPEG is truncated (no end marker)"
-        )
+        # Neither a thumbnail before the scan nor what a phone puts after the image counts.
+        complete = data.find(_JPEG_END, _jpeg_scan(data)) >= 0
+        return "" if complete else "the JPEG is truncated (no end marker)"
     return ""
+
+
+def _jpeg_scan(data):
+    """Where the first scan of a JPEG begins: the segments before it are stepped over by their lengths."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and data[at + 1 : at + 2] != b"\xda":
+        is_fill = data[at + 1 : at + 2] == b"\xff"
+        at += 1 if is_fill else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return at
 
 
 class ImageReader:

@@ -14,6 +14,9 @@ log = logging.getLogger("edge_ssd")
 
 POLICIES = ("newest", "every")
 
+# How long `close` waits for a capture thread that hangs in its driver; the thread is a daemon.
+_CLOSE_S = 2.0
+
 # Pauses between attempts to open a live source again, seconds: quick for a loose plug, and never so long
 # that a robot waits noticeably after the camera is back.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 5.0
@@ -51,15 +54,14 @@ class Source:
 
     def __init__(self, open_reader, address, policy, retry_seconds):
         self.address = address
-        self._closing = threading.Event()
+        self._closing = _StopFlag()
         self._reader = _Reopening(open_reader, address, retry_seconds, self._closing)
         self.is_live = self._reader.is_live
         self.policy = policy or ("newest" if self.is_live else "every")
+        self._newest = None
         if self.policy == "newest":
             paced = self._reader if self.is_live else _Paced(self._reader, self._closing)
             self._newest = _Newest(paced, self._closing)
-        else:
-            self._newest = None
 
     @property
     def fps(self):
@@ -99,18 +101,39 @@ class Source:
         self._closing.set()
 
     def close(self):
-        """Ends a read in progress and frees the device."""
+        """Ends a read in progress and frees the device.
+
+        A device that hangs in its driver is left to its thread, which frees it when it comes back.
+        """
         self.stop()
-        if self._newest:
-            self._newest.close()
-        else:
-            self._reader.close()
+        (self._newest or self._reader).close()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
+
+
+class _StopFlag:
+    """Once set, it stays set. Unlike threading.Event it takes no lock, so a signal handler may set it
+    whatever the interrupted thread was doing."""
+
+    def __init__(self):
+        self._is_set = False
+
+    def is_set(self):
+        return self._is_set
+
+    def set(self):
+        self._is_set = True
+
+    def wait(self, seconds):
+        """Sleeps, at most until it is set; whether it is."""
+        end = time.monotonic() + seconds
+        while not self._is_set and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.05))
+        return self._is_set
 
 
 class _Reopening:
@@ -123,7 +146,6 @@ class _Reopening:
         self.reopened = 0
         self._reader = open_reader()
         self.is_live = self._reader.is_live
-        self._lock = threading.Lock()
 
     fps = property(lambda self: self._reader.fps)
     frame_count = property(lambda self: self._reader.frame_count)
@@ -161,19 +183,16 @@ class _Reopening:
                 return
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             try:
-                reader = self._open()
+                self._reader = self._open()
             except (OSError, ValueError) as failure:
                 error = OSError(str(failure))
                 continue
-            with self._lock:
-                self._reader = reader
-                self.reopened += 1
+            self.reopened += 1
             log.warning("%s: back", self._address)
             return
 
     def close(self):
-        with self._lock:
-            self._reader.close()
+        self._reader.close()
 
 
 class _Paced:
@@ -188,7 +207,8 @@ class _Paced:
         if frame is None:
             return None
         now = time.monotonic()
-        self._start = self._start or now
+        if self._start is None:
+            self._start = now
         due = self._start + frame.sequence / (self._reader.fps or 30.0)
         if self._closing.wait(max(0.0, due - now)):
             return None
@@ -219,6 +239,8 @@ class _Newest:
                     self._changed.notify()
         except Exception as error:  # handed to the thread that reads
             self._error = error
+        finally:
+            self._reader.close()  # by the thread that reads it, so never in the middle of a read
         with self._changed:
             self._ended = True
             self._changed.notify()
@@ -234,7 +256,4 @@ class _Newest:
             return None if self._closing.is_set() else frame
 
     def close(self):
-        # A camera that hangs in its driver must not hang the program: the thread is a daemon.
-        self._thread.join(timeout=2.0)
-        if not self._thread.is_alive():
-            self._reader.close()
+        self._thread.join(_CLOSE_S)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import logging
 import time
+from urllib.parse import urlsplit
 
 import cv2
 
 from ..frames import Frame, now_ns
+from . import IMAGE_SUFFIXES
 
 log = logging.getLogger("edge_ssd")
+
+# The two clocks of a stream drift apart, by less than this for the crystals in use. Without it, age would
+# grow by seconds a day; frames that queue up somewhere fall behind faster.
+_CLOCK_DRIFT = 1e-4
 
 # A stream that gives nothing for this long has failed; FFmpeg's own default is 30 s.
 _OPEN_TIMEOUT_MS, _READ_TIMEOUT_MS = 10_000, 5_000
@@ -23,15 +29,20 @@ class StreamClock:
     """
 
     def __init__(self):
-        self._offset_ns = None
+        self._offset_ns = self._arrival_ns = None
 
     def capture_ns(self, position_ms, arrival_ns):
-        """Capture time on our clock of a frame stamped `position_ms` by the stream, arrived at `arrival_ns`."""
+        """Capture time, on our clock, of a frame with the stream's stamp `position_ms`.
+
+        arrival_ns: when it arrived, on our clock.
+        """
         stamp_ns = int(position_ms * 1e6)
         offset_ns = arrival_ns - stamp_ns
-        if self._offset_ns is None or offset_ns < self._offset_ns:
-            self._offset_ns = offset_ns
-        return stamp_ns + self._offset_ns
+        if self._offset_ns is not None:
+            drifted_ns = int((arrival_ns - self._arrival_ns) * _CLOCK_DRIFT)
+            offset_ns = min(offset_ns, self._offset_ns + drifted_ns)
+        self._offset_ns, self._arrival_ns = offset_ns, arrival_ns
+        return stamp_ns + offset_ns
 
 
 class VideoReader:
@@ -45,7 +56,7 @@ class VideoReader:
     def __init__(self, capture, address, is_live, has_clock=False):
         self._capture, self._address = capture, address
         self.is_live = is_live
-        self.fps = _sane_fps(capture.get(cv2.CAP_PROP_FPS))
+        self.fps = sane_fps(capture.get(cv2.CAP_PROP_FPS))
         # FFmpeg guesses the count of some files; a live stream has none or a negative one.
         self.frame_count = 0 if is_live else max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._clock = StreamClock() if has_clock else None
@@ -54,11 +65,15 @@ class VideoReader:
     def read(self):
         if not self._capture.isOpened():
             return None
+        start = time.perf_counter()
         arrived = self._capture.grab()
-        start, arrival_ns = time.perf_counter(), now_ns()
+        arrival_ns = now_ns()
+        if self.is_live:
+            start = time.perf_counter()  # grabbing was mostly waiting
         retrieved, image = self._capture.retrieve() if arrived else (False, None)
         if not retrieved or image is None:
-            return self._end()
+            self._end()
+            return None
         self._read += 1
         timestamp_ns, said_by = arrival_ns, "arrival"
         if self._clock:
@@ -73,26 +88,45 @@ class VideoReader:
         )
 
     def _end(self):
+        """Raises for an end that is none; warns of one that comes early."""
         if self.is_live:
             raise OSError(f"{self._address}: the stream stopped after {self._read} frames")
+        if not self._read:
+            raise ValueError(f"{self._address}: no frame of this video can be decoded")
         # The count in a file's header may be off by a frame or two even when nothing is missing.
         if self._read < self.frame_count - 2:
             log.warning("%s: ended early, after %d of %d frames", self._address, self._read, self.frame_count)
-        return None
 
     def close(self):
         self._capture.release()
 
 
-def _sane_fps(fps):
-    """OpenCV reports NaN, 0, or FFmpeg's time base (90000) where a stream has no frame rate."""
+def sane_fps(fps):
+    """Frames per second as OpenCV reports them, 0 when unknown.
+
+    A stream without a rate has NaN, 0, a negative number, or FFmpeg's time base (90000).
+    """
     return float(fps) if 0 < fps <= 1000 else 0.0
+
+
+def opencv_name(name):
+    """A file's name or an address as text that OpenCV can take; ValueError when it is not UTF-8.
+
+    OpenCV ends the process for such a name.
+    """
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        shown = str(name).encode(errors="backslashreplace").decode()
+        raise ValueError(f"{shown}: OpenCV cannot open a name that is not UTF-8; rename it") from None
+    return str(name)
 
 
 def open_video(path):
     """The reader of a video file. Raises ValueError when OpenCV cannot read it."""
-    capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
+    capture = cv2.VideoCapture(opencv_name(path))
+    # FFmpeg takes a .txt file for the pictures of a text terminal.
+    if not capture.isOpened() or capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"ansi"):
         raise ValueError(f"{path}: neither an image nor a video that OpenCV can read; is the file complete?")
     return VideoReader(capture, str(path), is_live=False)
 
@@ -102,15 +136,13 @@ def open_stream(address):
 
     Raises OSError when nothing answers or what comes is no video.
     """
-    timeouts = [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-        _OPEN_TIMEOUT_MS,
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-        _READ_TIMEOUT_MS,
-    ]
-    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, timeouts)
+    timeouts = (cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_TIMEOUT_MS)
+    timeouts += (cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS)
+    capture = cv2.VideoCapture(opencv_name(address), cv2.CAP_FFMPEG, timeouts)
     if not capture.isOpened():
         raise OSError(f"{address}: no video stream there. Is the address right, and is the server running?")
     is_rtsp = address.startswith("rtsp")
-    is_live = is_rtsp or capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0
+    # FFmpeg does not know the length of a single picture either.
+    is_picture = urlsplit(address).path.lower().endswith(IMAGE_SUFFIXES)
+    is_live = is_rtsp or (capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0 and not is_picture)
     return VideoReader(capture, address, is_live, has_clock=is_rtsp)

@@ -67,6 +67,20 @@ class Shapes:
         return self._items[index][1]
 
 
+class Interrupted(Shapes):
+    """Shapes that a user stops waiting for."""
+
+    def __init__(self, images):
+        super().__init__()
+        self._left = images
+
+    def image(self, index):
+        self._left -= 1
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return super().image(index)
+
+
 def trainer(folder, train_set=None, val_set=None, **options):
     """A Trainer of a 96 x 96 network on the shapes."""
     torch.manual_seed(0)
@@ -107,9 +121,8 @@ def test_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
     options = {"augmentation": "ssd", "ema": 0.9, "optimizer": "adamw", "lr": 1e-3}
     whole = trainer(tmp_path / "whole", epochs=4, **options)
     expected = whole.run()
-    first = trainer(tmp_path / "parts", epochs=4, **options)
-    first.stop_after = 2
-    _run_epochs(first, 2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "parts", Interrupted(images=20), epochs=4, **options).run()  # in the third epoch
     second = trainer(tmp_path / "parts", epochs=4, **options)
     second.resume(load_checkpoint(tmp_path / "parts" / "last.pt"))
     found = second.run()
@@ -119,3 +132,39 @@ def test_resumed_run_ends_as_the_uninterrupted_one(tmp_path):
         torch.testing.assert_close(second.model.state_dict()[name], tensor)
     for name, tensor in whole.average.state.items():
         torch.testing.assert_close(second.average.state[name], tensor)
+
+
+def test_best_checkpoint_is_of_the_best_epoch(tmp_path):
+    history = trainer(tmp_path, epochs=6, lr=0.02).run()
+    losses = [metrics["loss"] for metrics in history]
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 1 + int(np.argmin(losses))
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 6
+
+
+def test_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path):
+    broken = trainer(tmp_path)
+    with torch.no_grad():
+        next(broken.model.parameters()).fill_(torch.nan)
+    with pytest.raises(ValueError, match=r"loss: .*nan.*epoch 1; lower --lr .*shapes/0\.png"):
+        broken.run()
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_averaged_weights_are_what_a_detector_loads(tmp_path):
+    run = trainer(tmp_path, epochs=1, ema=0.5)
+    run.run()
+    model, spec = load_model(tmp_path / "last.pt")
+    assert spec == run.spec
+    name = "stem.0.weight"
+    torch.testing.assert_close(model.backbone.state_dict()[name], run.average.state["backbone." + name])
+    assert not torch.equal(model.backbone.state_dict()[name], run.model.backbone.state_dict()[name])
+
+
+def test_batch_larger_than_an_epoch_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="batch: expected at most the 8 images of an epoch, got 16"):
+        trainer(tmp_path, batch=16)
+
+
+def test_training_in_bf16_stays_near_training_in_fp32(tmp_path):
+    losses = [trainer(tmp_path, epochs=1, precision=precision).run()[0]["loss"] for precision in ("fp32", "bf16")]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)  # bfloat16 keeps 8 bits

