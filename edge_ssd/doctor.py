@@ -6,8 +6,11 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+_DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ def examine():
         _cpu(),
         *_opencv(),
         _onnxruntime(),
-        _package("PyTorch", ("torch",), "runs checkpoints and trains", "pip install edge-ssd[train]"),
+        _torch(),
         *_cameras(),
         _demo_model(),
     ]
@@ -69,51 +72,33 @@ def _opencv():
     try:
         import cv2
     except ImportError as error:
-        return [
-            Finding(
-                "OpenCV",
-                False,
-                str(error),
-                "pip install edge-ssd[cpu]; on a Jetson, JetPack's python3-opencv",
-            )
-        ]
+        advice = "pip install edge-ssd[cpu]; on a Jetson, JetPack's python3-opencv"
+        if "libGL" in str(error):
+            advice = "install the system's libgl1, or opencv-python-headless in place of opencv-python"
+        return [Finding("OpenCV", False, str(error), advice)]
     build = cv2.getBuildInformation()
-    has = {name: _built_with(build, name) for name in ("FFMPEG", "GStreamer", "v4l/v4l2", "GUI")}
+    jetson_only = "on a Jetson use JetPack's OpenCV; elsewhere it is not needed"
     return [
         Finding("OpenCV", True, cv2.__version__),
-        Finding(
-            "video files and network streams",
-            has["FFMPEG"],
-            "FFmpeg in OpenCV",
-            "" if has["FFMPEG"] else "install an OpenCV with FFmpeg",
-        ),
-        Finding(
-            "cameras through V4L2",
-            has["v4l/v4l2"],
-            "V4L2 in OpenCV",
-            "" if has["v4l/v4l2"] else "install an OpenCV with V4L2",
-        ),
-        Finding(
-            "CSI cameras (Jetson)",
-            has["GStreamer"],
-            "GStreamer in OpenCV",
-            "" if has["GStreamer"] else "on a Jetson use JetPack's OpenCV; elsewhere it is not needed",
-        ),
-        Finding(
-            "windows (--show)",
-            has["GUI"],
-            "GUI in OpenCV",
-            "" if has["GUI"] else "this is opencv-python-headless: install opencv-python",
+        _part_of_opencv(build, "FFMPEG", "video files and network streams", "install an OpenCV with FFmpeg"),
+        _part_of_opencv(build, "v4l/v4l2", "cameras through V4L2", "install an OpenCV with V4L2"),
+        _part_of_opencv(build, "GStreamer", "CSI cameras (Jetson)", jetson_only),
+        _part_of_opencv(
+            build, "GUI", "windows (--show)", "install opencv-python, not opencv-python-headless"
         ),
     ]
 
 
-def _built_with(build, name):
-    for line in build.splitlines():
-        key, _, value = line.strip().partition(":")
-        if key.strip() == name:
-            return bool(value.strip()) and not value.strip().startswith(("NO", "NONE"))
-    return False
+def _part_of_opencv(build, part, purpose, advice):
+    present = _built_with(build, part)
+    detail = f"{part} in OpenCV" if present else f"this OpenCV has no {part}"
+    return Finding(purpose, present, detail, "" if present else advice)
+
+
+def _built_with(build, part):
+    """Whether OpenCV's build information says more than NO or NONE of a part."""
+    found = re.search(rf"^\s*{re.escape(part)}:\s*(\w+)", build, re.MULTILINE)
+    return found is not None and found.group(1) not in ("NO", "NONE")
 
 
 def _onnxruntime():
@@ -126,15 +111,21 @@ def _onnxruntime():
     )
 
 
-def _package(name, distributions, purpose, advice):
-    for distribution in distributions:
-        if importlib.util.find_spec(distribution) is not None:
-            return Finding(name, True, importlib.metadata.version(distribution))
-    return Finding(name, False, f"not installed; {purpose}", advice)
+def _torch():
+    # Importing it would take seconds.
+    if importlib.util.find_spec("torch") is None:
+        return Finding(
+            "PyTorch", False, "not installed; runs checkpoints, trains", "pip install edge-ssd[train]"
+        )
+    try:
+        version = importlib.metadata.version("torch")
+    except importlib.metadata.PackageNotFoundError:
+        version = "of unknown version"
+    return Finding("PyTorch", True, version)
 
 
 def _cameras():
-    devices = sorted(Path("/dev").glob("video*"))
+    devices = sorted(_DEVICES.glob("video*"))
     if not devices:
         return [
             Finding("cameras", False, "no /dev/video*", "plug one in, or use a file, a stream or demo://")

@@ -34,17 +34,16 @@ def write_video(path, frames, size=(48, 64), fps=30.0, codec="mp4v"):
 class FakeReader:
     """A reader of `frames` frames that come every `period_s`; then the end, or `failure` is raised.
 
-    closed: how often it was closed.   taken: frames read so far.   frame_bytes: weight of a frame.
+    closed: how often it was closed.   taken: frames read so far.
     """
 
     frame_count = 0
     skipped = 0
 
-    def __init__(self, frames, is_live=False, period_s=0.0, failure=None, fps=0.0, frame_bytes=3):
+    def __init__(self, frames, is_live=False, period_s=0.0, failure=None, fps=0.0):
         self.frames, self.is_live, self.period_s, self.failure = frames, is_live, period_s, failure
         self.fps = fps
         self.closed = self.taken = 0
-        self._shape = (1, frame_bytes // 3, 3)
 
     def read(self):
         assert not self.closed, "read after close"
@@ -54,7 +53,7 @@ class FakeReader:
             return None
         time.sleep(self.period_s)
         self.taken += 1
-        return Frame(np.zeros(self._shape, np.uint8), timestamp_ns=now_ns(), source="fake")
+        return Frame(np.zeros((1, 1, 3), np.uint8), timestamp_ns=now_ns(), source="fake")
 
     def close(self):
         self.closed += 1

@@ -19,6 +19,7 @@ _OPTIONS = {
     "epochs": (int, "N", "epochs in all"),
     "epoch_images": (int, "N", "images of an epoch; default: all of the data set"),
     "batch": (int, "N", "images of a step"),
+    "optimizer": (str, "O", "sgd or adamw"),
     "lr": (float, "F", "peak learning rate"),
     "momentum": (float, "F", "of SGD"),
     "weight_decay": (float, "F", "of convolutions"),
@@ -27,6 +28,7 @@ _OPTIONS = {
     "clip_norm": (float, "F", "largest norm of the gradient; 0: any"),
     "ema": (float, "F", "decay of the averaged weights; 0: none are kept"),
     "augmentation": (str, "A", "ssd, light or none"),
+    "background_iou": (float, "F", "priors from this IoU to 0.5 are no background; the paper's: 0.5"),
     "priors": (str, "P", "default box sizes: coco, or voc for ssd300_vgg16 and ssd512_vgg16"),
     "precision": (str, "P", "fp32, bf16 or auto: bf16 where the processor computes in it"),
     "workers": (int, "N", "processes that load images"),
@@ -72,7 +74,7 @@ def add_parser(subparsers):
         "--weights",
         default="",
         metavar="F.pt",
-        help="start from the weights of this checkpoint of the same network",
+        help="start from this checkpoint of the same network, or from torchvision's weights",
     )
     for name, (kind, metavar, text) in _OPTIONS.items():
         parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, help=text)

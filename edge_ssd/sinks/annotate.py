@@ -48,7 +48,7 @@ def annotate(frame, detections, class_names):
     for box, score, label in reversed(list(detections)):
         color = class_color(label)
         x1, y1, x2, y2 = (round(float(v)) for v in box)
-        cv2.rectangle(image, (x1, y1), (x2, y2), color, max(1, round(2 * scale)), cv2.LINE_AA)
+        cv2.rectangle(image, (x1, y1), (x2, y2), color, max(1, round(2 * scale)))
         _draw_label(image, f"{class_names[label]} {score:.2f}", x1, y1, color, scale)
     return image
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import cv2
 
 _TITLE = "edge_ssd"
+_FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL  # no tool bar
 
 
 class WindowSink:
@@ -17,19 +19,11 @@ class WindowSink:
     """
 
     def __init__(self):
-        # Without a screen, OpenCV's window library ends the whole process instead of raising.
-        if sys.platform.startswith("linux") and not (
-            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        ):
-            raise OSError(
-                "window: there is no screen here (DISPLAY is not set); write a file instead: --output F.mp4"
-            )
-        try:
-            cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
-        except cv2.error as error:
-            raise OSError(
-                "window: this OpenCV was built without windows (headless); use --output F.mp4"
-            ) from error
+        os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # of fonts that it does not find
+        problem = _window_problem()
+        if problem:
+            raise OSError(f"window: OpenCV cannot open one here ({problem}); write a file: --output F.mp4")
+        cv2.namedWindow(_TITLE, _FLAGS)
         self.closed = False
         self._sized = False
 
@@ -48,3 +42,19 @@ class WindowSink:
             cv2.destroyWindow(_TITLE)
         except cv2.error:
             return  # the user closed it already
+
+
+def _window_problem():
+    """Why no window can be opened, as text; empty when one can.
+
+    Without a screen, OpenCV's window library ends the whole process, so that another one tries.
+    """
+    trial = "import cv2; cv2.namedWindow('edge_ssd'); cv2.destroyAllWindows()"
+    done = subprocess.run([sys.executable, "-c", trial], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    if sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ):
+        return "DISPLAY is not set"
+    if "not implemented" in done.stderr:
+        return "it was built without windows: opencv-python-headless"
+    return f"no answer from the screen {os.environ.get('DISPLAY', '')}".strip()

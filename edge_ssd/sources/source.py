@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from dataclasses import replace
 from typing import Protocol
 
@@ -62,6 +63,9 @@ class Source:
         if self.policy == "newest":
             paced = self._reader if self.is_live else _Paced(self._reader, self._closing)
             self._newest = _Newest(paced, self._closing)
+        # Also when the program ends or drops a source that it did not close: a thread that is still inside
+        # OpenCV when the interpreter goes would abort the process.
+        self._end = weakref.finalize(self, _end, self._closing, self._newest or self._reader)
 
     @property
     def fps(self):
@@ -105,14 +109,18 @@ class Source:
 
         A device that hangs in its driver is left to its thread, which frees it when it comes back.
         """
-        self.stop()
-        (self._newest or self._reader).close()
+        self._end()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
         self.close()
+
+
+def _end(closing, reader):
+    closing.set()
+    reader.close()
 
 
 class _StopFlag:
@@ -256,4 +264,6 @@ class _Newest:
             return None if self._closing.is_set() else frame
 
     def close(self):
-        self._thread.join(_CLOSE_S)
+        # The collector may finalize a source in any thread.
+        if self._thread is not threading.current_thread():
+            self._thread.join(_CLOSE_S)

@@ -43,11 +43,36 @@ def load_checkpoint(path):
 
     Raises FileNotFoundError, or ValueError for a file that is cut off, of another kind or holds code.
     """
+    content = _read(path)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise ValueError(
+            f"{path}: expected format {FORMAT!r}, got {found!r}; is it a file of plain weights? "
+            "Train from it: edge-ssd train --weights"
+        )
+    return content
+
+
+def read_weights(path):
+    """The state dict in a checkpoint (the averaged one, where there is one) or in a file of plain weights.
+
+    Raises FileNotFoundError, or ValueError for a file that holds neither.
+    """
+    content = _read(path)
+    if isinstance(content, dict) and content.get("format") == FORMAT:
+        return content["ema"] or content["model"]
+    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
+        raise ValueError(f"{path}: expected a checkpoint or a dictionary of tensors by name")
+    return content
+
+
+def _read(path):
+    """What torch finds in a file without running code from it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path}: expected a checkpoint of edge-ssd train, got a pickle of other objects; it was not run"
@@ -56,13 +81,6 @@ def load_checkpoint(path):
         raise ValueError(
             f"{path}: not a readable checkpoint; it is cut off, or no checkpoint at all"
         ) from None
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != FORMAT:
-        raise ValueError(
-            f"{path}: expected format {FORMAT!r}, got {found!r}; is it a file of plain weights? "
-            "Train from it: edge-ssd train --weights"
-        )
-    return content
 
 
 def load_model(path):

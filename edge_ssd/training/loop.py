@@ -1,4 +1,4 @@
-"""The training loop: epochs of SGD, a validation after each, and a checkpoint that a later run goes on from."""
+"""The training loop: epochs of gradient descent, a validation after each, and a checkpoint that a later run goes on from."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Trainer:
         self.folder = Path(folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.loss = SsdLoss(spec).to(self.device)
+        self.loss = SsdLoss(spec, background_iou=options.background_iou).to(self.device)
         self.optimizer = make_optimizer(self.model, options)
         self.average = MovingAverage(self.model, options.ema) if options.ema else None
         self.train_set = train_set
@@ -58,7 +58,17 @@ class Trainer:
         self.autocast = _autocast(self.device, options.precision)
 
     def resume(self, checkpoint):
-        """Goes on from the dictionary of `load_checkpoint`. Raises ValueError when it is of another network."""
+        """Goes on from the dictionary of `load_checkpoint`.
+
+        Raises ValueError when it is of another network or optimizer, or holds no run.
+        """
+        missing = [name for name in ("optimizer", "epoch", "rng", "training") if name not in checkpoint]
+        if missing:
+            raise ValueError(f"resume: the checkpoint holds no run, only weights ({', '.join(missing)} missing)")
+        if checkpoint["training"]["optimizer"] != self.options.optimizer:
+            raise ValueError(
+                f"optimizer: the run to resume has {checkpoint['training']['optimizer']}, got {self.options.optimizer}"
+            )
         load_weights(self.model, checkpoint["model"], "resume")
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         if self.average is not None and checkpoint["ema"] is not None:
@@ -96,7 +106,7 @@ class Trainer:
         )
         for i, batch in enumerate(bar):
             rate = self._set_learning_rate(self.epoch * steps + i, self.options.epochs * steps)
-            losses = self._step(batch)
+            losses = self.step(batch)
             sums += torch.tensor(losses, dtype=torch.float64)
             bar.set_postfix(loss=f"{sum(losses):.3f}", lr=f"{rate:.4f}", refresh=False)
         seconds = time.perf_counter() - started
@@ -111,8 +121,8 @@ class Trainer:
             "train_s": seconds,
         }
 
-    def _step(self, batch):
-        """One step of SGD; returns (loc, conf) losses, numbers."""
+    def step(self, batch):
+        """One step; returns (loc, conf) losses, numbers."""
         images = normalise(batch.images.to(self.device, non_blocking=True), self.spec)
         with self.autocast:
             loc, conf = self.model(images)
@@ -153,9 +163,11 @@ class Trainer:
         if self.average is not None:
             network.load_state_dict(self.average.state)
         detector = Detector(CpuBackend(TorchEngine(network), self.spec))
-        report = evaluate(detector.detect, self.val_set)
+        report = evaluate(detector.detect, self.val_set, progress=True)
         names = ("AP", "AP50", "VOC_AP50_area")
-        return {**{name: report[name] for name in names}, "val_s": time.perf_counter() - started}
+        # Nothing to find has no AP; a run goes on with 0.
+        scores = {name: report[name] or 0.0 for name in names}
+        return {**scores, "val_s": time.perf_counter() - started}
 
     def _improves(self, metrics, history):
         """Whether best.pt is to be this epoch: the best AP, or the lowest loss in a run without validation."""

@@ -23,18 +23,19 @@ class Losses(NamedTuple):
 class SsdLoss(nn.Module):
     """Smooth L1 on the offsets of matched priors, and softmax cross-entropy with hard negatives.
 
-    spec: gives the priors and the variance.   negatives_per_match: hard negatives for each match of an image.
+    spec: gives the priors and the variance.   iou_threshold, background_iou: see `match`; the defaults
+    are the paper's.   negatives_per_match: hard negatives for each match of an image.
     """
 
-    def __init__(self, spec, negatives_per_match=3, iou_threshold=0.5):
+    def __init__(self, spec, iou_threshold=0.5, background_iou=0.5, negatives_per_match=3):
         super().__init__()
         priors = torch.from_numpy(make_priors(spec))
         half = priors[:, 2:] / 2
         self.register_buffer("priors", priors)
         self.register_buffer("corners", torch.cat([priors[:, :2] - half, priors[:, :2] + half], dim=1))
         self.variance = spec.variance
+        self.thresholds = iou_threshold, background_iou
         self.negatives_per_match = negatives_per_match
-        self.iou_threshold = iou_threshold
 
     def forward(self, loc, conf, targets):
         """loc (B, P, 4), conf (B, P, C) and the `Targets` of the batch -> Losses.
@@ -43,9 +44,7 @@ class SsdLoss(nn.Module):
         adds nothing: 3 negatives for each of its 0 matches.
         """
         with torch.no_grad():
-            matched = match(
-                targets.boxes, targets.labels, targets.difficult, self.corners, self.iou_threshold
-            )
+            matched = match(*targets, self.corners, *self.thresholds)
             image, prior = torch.nonzero(matched >= 0, as_tuple=True)
             object_index = matched[image, prior]
             negative_image, negative_prior = hard_negatives(conf, matched, self.negatives_per_match)

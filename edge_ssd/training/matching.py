@@ -12,7 +12,7 @@ IGNORED = -2
 _CHUNK_PAIRS = {"cpu": 1 << 19, "gpu": 1 << 26}
 
 
-def match(boxes, labels, difficult, priors, iou_threshold=0.5):
+def match(boxes, labels, difficult, priors, iou_threshold=0.5, background_iou=0.5):
     """The object that each default box is to predict.
 
     boxes: (B, G, 4) corners, normalised to the input; an image with fewer than G objects is filled up.
@@ -21,7 +21,8 @@ def match(boxes, labels, difficult, priors, iou_threshold=0.5):
 
     A prior takes the object with which its IoU is highest, where that is > iou_threshold. Before that,
     each object takes the prior with which its IoU is highest; when two want the same one, the higher IoU
-    wins. Priors that fall to a difficult object are IGNORED: neither that object nor background.
+    wins. Priors that fall to a difficult object are IGNORED: neither that object nor background; and so
+    are those whose highest IoU is > background_iou without being enough for a match (the paper has none).
 
     Returns (B, P) int64: index into G, BACKGROUND or IGNORED.
     """
@@ -31,10 +32,10 @@ def match(boxes, labels, difficult, priors, iou_threshold=0.5):
         1, _CHUNK_PAIRS["cpu" if boxes.device.type == "cpu" else "gpu"] // (boxes.shape[1] * len(priors))
     )
     parts = zip(boxes.split(images), labels.split(images), difficult.split(images))
-    return torch.cat([_match_together(*part, priors, iou_threshold) for part in parts])
+    return torch.cat([_match_together(*part, priors, iou_threshold, background_iou) for part in parts])
 
 
-def _match_together(boxes, labels, difficult, priors, iou_threshold):
+def _match_together(boxes, labels, difficult, priors, iou_threshold, background_iou):
     iou = batch_iou(boxes, priors)
     best_iou, best_prior = iou.max(dim=2)  # (B, G)
     wanted = (labels > 0) & ~difficult & (best_iou > 0)
@@ -43,7 +44,8 @@ def _match_together(boxes, labels, difficult, priors, iou_threshold):
     iou.scatter_(2, best_prior[..., None], claims[..., None])
     value, index = iou.max(dim=1)  # (B, P)
     index = torch.where(torch.gather(difficult, 1, index), IGNORED, index)
-    return torch.where(value > iou_threshold, index, BACKGROUND)
+    unmatched = torch.where(value > background_iou, IGNORED, BACKGROUND)
+    return torch.where(value > iou_threshold, index, unmatched)
 
 
 def batch_iou(boxes, priors):

@@ -9,7 +9,7 @@ import torch
 
 from ..datasets import open_dataset
 from ..spec import SsdSpec
-from .checkpoint import load_checkpoint, load_weights
+from .checkpoint import load_checkpoint, load_weights, read_weights
 from .loop import Trainer
 from .models import build_model
 from .options import TrainOptions
@@ -22,7 +22,7 @@ class RunOptions:
     data, split, val, val_split: see `edge_ssd.datasets.open_dataset`; no validation when `val` is empty.
     arch: see `models.ARCHITECTURES`.   out: folder of the run.
     resume: checkpoint of the run to go on with; arch and out may then be empty.
-    weights: checkpoint of the same network to start from.
+    weights: checkpoint of the same network to start from, or a file of plain weights, such as torchvision's.
     """
 
     data: str
@@ -70,8 +70,7 @@ def train(run, given=None):
         model = build_model(run.arch, len(train_set.class_names) + 1)
         spec = model.spec(train_set.class_names, options.priors)
     if run.weights:
-        start = load_checkpoint(run.weights)
-        load_weights(model, start["ema"] or start["model"], run.weights)
+        load_weights(model, read_weights(run.weights), run.weights)
     trainer = Trainer(model, spec, train_set, val_set, options, run.folder)
     if checkpoint:
         trainer.resume(checkpoint)
@@ -79,7 +78,8 @@ def train(run, given=None):
 
 
 def _train_options(checkpoint, given):
-    return replace(TrainOptions(**checkpoint["training"]) if checkpoint else TrainOptions(), **given)
+    stored = checkpoint.get("training", {}) if checkpoint else {}
+    return replace(TrainOptions(**stored), **given)
 
 
 def _resumed_model(run, checkpoint, class_names):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import subprocess
+import sys
 import threading
 import time
 
@@ -11,6 +14,7 @@ import pytest
 from edge_ssd.frames import now_ns
 from edge_ssd.sources import source as source_module
 from edge_ssd.sources.source import Source
+from tests.conftest import ROOT
 from tests.media import FakeReader
 
 
@@ -80,8 +84,8 @@ def test_gaps_in_the_sequence_are_the_drops():
     assert sequences[-1] == 59  # the last frame is not lost
 
 
-def test_newest_holds_one_frame_however_many_come(monkeypatch):
-    reader = FakeReader(300, fps=100_000, frame_bytes=3_000_000)
+def test_newest_holds_one_frame_however_many_come():
+    reader = FakeReader(300, fps=100_000)
     with opened(reader, policy="newest") as source:
         while reader.taken < 300:
             time.sleep(0.005)
@@ -205,3 +209,31 @@ def test_close_does_not_wait_for_a_device_that_hangs(monkeypatch):
     back.set()
     source._newest._thread.join(5)
     assert reader.closed == 1
+
+
+def test_a_source_that_is_dropped_closes_its_reader():
+    reader = FakeReader(10_000, is_live=True, period_s=0.001)
+    for frame in opened(reader):
+        assert frame.sequence == 0
+        break
+    del frame
+    gc.collect()
+    assert reader.closed == 1
+
+
+def test_a_program_may_end_without_closing_its_source():
+    """A capture thread that outlives the interpreter aborts the process, now and then."""
+    code = """
+from edge_ssd.sources.source import Source
+from tests.media import FakeReader
+
+class Told(FakeReader):
+    def close(self):
+        print("closed")
+
+source = Source(lambda: Told(10_000, is_live=True, period_s=0.01), "fake://", None, 0)
+source.read()
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")

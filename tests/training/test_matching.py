@@ -109,3 +109,10 @@ def test_encoding_equals_the_numpy_encoding():
     priors = torch.rand(20, 4) + 0.1
     expected = encode_boxes(boxes.numpy(), priors.numpy(), (0.1, 0.2))
     np.testing.assert_allclose(encode(boxes, priors, (0.1, 0.2)), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_near_miss_is_ignored_where_background_starts_lower():
+    priors = torch.tensor([[0, 0, 1, 1.0], [0, 0, 1, 0.5], [0, 0, 1, 0.45], [0, 0, 1, 0.4]])
+    box, label, easy = torch.tensor([[[0, 0, 1, 1.0]]]), torch.tensor([[1]]), torch.tensor([[False]])
+    found = match(box, label, easy, priors, iou_threshold=0.5, background_iou=0.4)
+    assert found[0].tolist() == [0, IGNORED, IGNORED, BACKGROUND]

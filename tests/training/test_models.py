@@ -26,7 +26,7 @@ PRIORS = {
     "ssd300_vgg16": 8732,
     "ssd512_vgg16": 24564,
     "ssdlite320_mobilenet_v3_large": 3234,
-    "ssd320_resnet16": 8536,
+    "ssd320_resnet16": 14404,
 }
 
 
