@@ -22,7 +22,7 @@ $(RUNTIME_VENV)/ready: setup.py
 
 $(DEMO_VENV)/ready: setup.py
 	$(PYTHON) -m venv $(DEMO_VENV)
-	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu]'
+	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu,eval]'
 	touch $@
 
 # Everything, training included.
@@ -37,9 +37,12 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 
-# The rendered camera through the demo model: demo_output/demo.mp4, demo.jsonl and demo.png.
+# The demo model on the rendered camera: a video, JSON lines and a picture in demo_output/, then its AP
+# against the camera's own truth, on frames that training never saw.
 demo: $(DEMO_VENV)/ready
-	$(DEMO_VENV)/bin/python -m edge_ssd demo --out demo_output
+	$(DEMO_VENV)/bin/edge-ssd run --source 'demo://?seed=1000&frames=500' --output demo_output/demo.mp4 \
+		--output demo_output/demo.jsonl --output demo_output/demo.png
+	$(DEMO_VENV)/bin/edge-ssd eval --data 'demo://?seed=1000&frames=500' --report demo_output/ap.json
 
 clean:
 	rm -rf .venv* demo_output build dist *.egg-info

@@ -1,7 +1,7 @@
 """Images per second of training, and of its parts alone; what matching and loss take of a step.
 
-    python -m benchmarks.training                                      the small network on the rendered camera
-    python -m benchmarks.training --arch ssd300_vgg16 --batch 8 --data VOC2007 --split trainval
+python -m benchmarks.training                                      the small network on the rendered camera
+python -m benchmarks.training --arch ssd300_vgg16 --batch 8 --data VOC2007 --split trainval
 """
 
 from __future__ import annotations
@@ -26,12 +26,16 @@ FRAMES = "demo://?seed=1&frames=100000&scene=1"
 
 def main():
     """Runs the benchmark; a table on standard output, or JSON with --json."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--arch", default="ssd320_resnet16", choices=ARCHITECTURES)
     parser.add_argument("--data", default=FRAMES, metavar="D")
     parser.add_argument("--split", default="", metavar="S")
     parser.add_argument("--batch", type=int, default=16, metavar="N")
-    parser.add_argument("--steps", type=int, default=20, metavar="N", help="steps that are timed, after three that are not")
+    parser.add_argument(
+        "--steps", type=int, default=20, metavar="N", help="steps that are timed, after three that are not"
+    )
     parser.add_argument("--workers", type=int, default=1, metavar="N")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="of torch; default: one per core")
     parser.add_argument("--augmentation", default="none", metavar="A")

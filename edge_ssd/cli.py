@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from . import __version__, run
@@ -38,10 +39,16 @@ def run_alone(command, prog, argv=None):
 
 def _guarded(arguments):
     try:
-        return arguments.main(arguments)
+        code = arguments.main(arguments)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except (ValueError, OSError, ImportError, MemoryError) as error:
         # Libraries put several lines into one message; the rest would hide the first.
         text = " ".join(str(error).split()) or type(error).__name__

@@ -103,9 +103,11 @@ def _load_priors(path):
         raise FileNotFoundError(f"{path}: no such file; priors.file is relative to the spec") from None
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path}: priors.file: not a readable .npy file ({error})") from None
-    if getattr(priors, "ndim", 0) != 2 or priors.shape[1] != 4 or priors.dtype.kind != "f":
+    if not isinstance(priors, np.ndarray):  # an .npz archive
+        raise ValueError(f"{path}: priors.file: expected one array, got an archive of several")
+    if priors.ndim != 2 or priors.shape[1] != 4 or priors.dtype.kind != "f":
         raise ValueError(
-            f"{path}: priors.file: expected a (P, 4) float array, got {getattr(priors, 'shape', '?')} {getattr(priors, 'dtype', '')}"
+            f"{path}: priors.file: expected a (P, 4) float array, got {priors.shape} {priors.dtype}"
         )
     if not np.isfinite(priors).all() or (priors[:, 2:] <= 0).any():
         raise ValueError(

@@ -40,7 +40,8 @@ def add_arguments(parser):
         action="append",
         default=[],
         metavar="F",
-        help="F.jsonl, F.mp4, a folder for PNG files, - (JSON lines on standard output) or null; "
+        help="F.jsonl, F.mp4, F.png (the latest frame), a folder for PNG files, - (JSON lines on standard "
+        "output) or null; "
         "may be given several times",
     )
     parser.add_argument("--show", action="store_true", help="show a window; Q or Escape ends the run")

@@ -269,10 +269,8 @@ class SsdSpec:
         if self.background_index is not None:
             index = _integer(self.background_index, "background_index", least=0)
             if index > len(names):
-                raise _BadKey(
-                    "background_index",
-                    f"expected null or a column from 0 to {len(names)} ({len(names)} classes + background), got {index}",
-                )
+                columns = f"a column from 0 to {len(names)} ({len(names)} classes + background)"
+                raise _BadKey("background_index", f"expected null or {columns}, got {index}")
             _set(self, background_index=index)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .image_file import read_image_size
+from ..image_file import read_image_size
 
 # Beyond the image by as much as a file that counts from 0 where 1 was meant, or the reverse; such
 # boxes are clipped. Farther out, the box belongs to another image or another size of it.

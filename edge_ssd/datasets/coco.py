@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..image_file import read_image
 from .check import check_files
 from .dataset import Annotation, Dataset
-from .image_file import read_image
 
 
 class CocoDataset(Dataset):
@@ -42,7 +42,7 @@ class CocoDataset(Dataset):
         return str(self._image_path(index))
 
     def image(self, index):
-        return read_image(self._image_path(index))
+        return read_image(self._image_path(index), turned=False)
 
     def annotation(self, index):
         image = self._images[index]

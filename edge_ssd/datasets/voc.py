@@ -8,9 +8,10 @@ from xml.parsers import expat
 
 import numpy as np
 
+from ..image_file import read_image, read_image_size
+from ..sources import IMAGE_SUFFIXES
 from .check import check_files
 from .dataset import Annotation, Dataset
-from .image_file import SUFFIXES, read_image, read_image_size
 
 
 class VocDataset(Dataset):
@@ -24,7 +25,7 @@ class VocDataset(Dataset):
         self._names_are_given = bool(class_names)
         self._annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
         images = folder / "JPEGImages"
-        self._images = {p.stem: p for p in sorted(images.glob("*")) if p.suffix.lower() in SUFFIXES}
+        self._images = {p.stem: p for p in sorted(images.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
         self._folder = folder
         self._stems = _read_split(folder, split) if split else tuple(self._annotations)
         address = f"{folder}, split {split}" if split else str(folder)
@@ -37,7 +38,7 @@ class VocDataset(Dataset):
         return str(self._image_path(index))
 
     def image(self, index):
-        return read_image(self._image_path(index))
+        return read_image(self._image_path(index), turned=False)
 
     def annotation(self, index):
         stem = self._stems[index]

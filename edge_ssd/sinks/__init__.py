@@ -13,6 +13,7 @@ from ..detections import Detections
 from ..frames import Frame
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
+SNAPSHOT_SUFFIXES = (".png", ".jpg")
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class FrameResult:
 
 
 def open_sink(target, fps=0.0, is_live=False):
-    """The sink of an output: "-" (JSON lines on standard output), F.jsonl, F.mp4 (.mov, .mkv, .avi), a
-    folder for PNG files (a name without a suffix), "null", or "window".
+    """The sink of an output: "-" (JSON lines on standard output), F.jsonl, F.mp4 (.mov, .mkv, .avi), F.png
+    (the latest frame), a folder for PNG files (a name without a suffix), "null", or "window".
 
     fps: of the source, 0 when unknown.   is_live: frames come by the clock, some may be missing.
     A sink has `write(FrameResult)` and `close()`; missing folders are made.
@@ -62,9 +63,15 @@ def open_sink(target, fps=0.0, is_live=False):
 
         _create(path).close()
         return VideoSink(path, fps, is_live)
+    if path.suffix.lower() in SNAPSHOT_SUFFIXES and not path.is_dir():
+        from .snapshot import SnapshotSink
+
+        _create(path).close()
+        return SnapshotSink(path)
     if path.suffix and not path.is_dir() and not str(target).endswith("/"):
+        known = (".jsonl", *VIDEO_SUFFIXES, *SNAPSHOT_SUFFIXES)
         raise ValueError(
-            f"{target}: expected an output ending in .jsonl or {', '.join(VIDEO_SUFFIXES)}, or a folder"
+            f"{target}: expected an output ending in {', '.join(known)}, or a folder"
         )
     from .png import PngFolderSink
 

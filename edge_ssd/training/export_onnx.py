@@ -6,6 +6,7 @@ import copy
 import logging
 import warnings
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def fold_batch_norms(model):
     """`model` with every batch norm that follows a convolution folded into it, in place; evaluation mode only."""
     for parent in list(model.modules()):
         children = list(parent.named_children())
-        for (name, conv), (norm_name, norm) in zip(children, children[1:]):
+        for (name, conv), (norm_name, norm) in pairwise(children):
             if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
                 setattr(parent, name, fuse_conv_bn_eval(conv, norm))
                 setattr(parent, norm_name, torch.nn.Identity())
@@ -94,7 +95,9 @@ def _compare(model, spec, path):
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = (spec.outputs.loc, spec.outputs.conf)
     rng = np.random.default_rng(0)
-    mean, std = (np.array(values, np.float32).reshape(3, 1, 1) for values in (spec.input.mean, spec.input.std))
+    mean, std = (
+        np.array(values, np.float32).reshape(3, 1, 1) for values in (spec.input.mean, spec.input.std)
+    )
     for count in (1, 3):
         pixels = rng.integers(0, 256, (count, 3, *spec.input.size)).astype(np.float32)
         batch = (pixels - mean) / std
@@ -107,7 +110,9 @@ def _compare(model, spec, path):
 def _check_output(name, wanted, found, spec):
     columns = 4 if name == spec.outputs.loc else spec.num_columns
     if found.shape != wanted.shape or found.shape[2] != columns:
-        raise ValueError(f"output {name!r}: expected shape {wanted.shape} with {columns} columns, got {found.shape}")
+        raise ValueError(
+            f"output {name!r}: expected shape {wanted.shape} with {columns} columns, got {found.shape}"
+        )
     difference = float(np.abs(wanted - found).max())
     limit = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
     if not difference <= limit:

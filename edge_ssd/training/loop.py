@@ -1,4 +1,4 @@
-"""The training loop: epochs of gradient descent, a validation after each, and a checkpoint that a later run goes on from."""
+"""The training loop: epochs, a validation after each, and a checkpoint that a later run goes on from."""
 
 from __future__ import annotations
 
@@ -64,7 +64,9 @@ class Trainer:
         """
         missing = [name for name in ("optimizer", "epoch", "rng", "training") if name not in checkpoint]
         if missing:
-            raise ValueError(f"resume: the checkpoint holds no run, only weights ({', '.join(missing)} missing)")
+            raise ValueError(
+                f"resume: the checkpoint holds no run, only weights ({', '.join(missing)} missing)"
+            )
         if checkpoint["training"]["optimizer"] != self.options.optimizer:
             raise ValueError(
                 f"optimizer: the run to resume has {checkpoint['training']['optimizer']}, got {self.options.optimizer}"

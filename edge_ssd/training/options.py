@@ -78,4 +78,9 @@ _LEAST = {
     "val_every": 1,
     "seed": 0,
 }
-_CHOICES = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "augmentation": tuple(AUGMENTATIONS), "precision": PRECISIONS}
+_CHOICES = {
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "augmentation": tuple(AUGMENTATIONS),
+    "precision": PRECISIONS,
+}

@@ -24,7 +24,7 @@ def test_missing_folders_are_made(tmp_path):
 
 
 def test_an_unknown_kind_of_output_is_named_with_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.csv: expected an output ending in \.jsonl or \.mp4"):
+    with pytest.raises(ValueError, match=r"a\.csv: expected an output ending in \.jsonl, \.mp4"):
         open_sink(str(tmp_path / "a.csv"))
 
 

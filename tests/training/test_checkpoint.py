@@ -67,7 +67,9 @@ class Stranger:
         return setattr, (Stranger, "ran", True)
 
 
-@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))])
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
+)
 def test_pickled_stranger_is_refused_and_not_run(tmp_path, save):
     path = tmp_path / "stranger.pt"
     save({"format": FORMAT, "model": Stranger()}, path)
@@ -89,7 +91,9 @@ def test_missing_file_is_named(tmp_path):
 
 def test_weights_of_another_class_count_are_refused_by_name(model, path):
     other = build_model("ssd320_resnet16", 5, input_size=96)
-    with pytest.raises(ValueError, match=r"w\.pt: head\.classification_head.*5 classes.*expects shape .*, got"):
+    with pytest.raises(
+        ValueError, match=r"w\.pt: head\.classification_head.*5 classes.*expects shape .*, got"
+    ):
         module.load_weights(other, model.state_dict(), "w.pt")
 
 
@@ -99,7 +103,9 @@ def test_weights_of_another_network_are_refused_by_name(model):
         module.load_weights(other, model.state_dict(), "w.pt")
 
 
-@pytest.mark.parametrize("error", [RuntimeError("PytorchStreamWriter failed"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("PytorchStreamWriter failed"), OSError(28, "No space left on device")]
+)
 def test_full_disk_leaves_the_last_checkpoint(model, path, monkeypatch, error):
     before = path.read_bytes()
 
@@ -108,7 +114,7 @@ def test_full_disk_leaves_the_last_checkpoint(model, path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(module.torch, "save", fill_disk)
-    with pytest.raises(OSError, match="No space left|could not be written, the last one stays"):
+    with pytest.raises(OSError, match=r"No space left|could not be written, the last one stays"):
         save_checkpoint(path, model, model.spec(["a", "b"]), epoch=4)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]

@@ -81,7 +81,18 @@ def test_resuming_with_another_network_or_other_classes_is_refused(tmp_path, cap
 def test_weights_start_a_run_and_plain_ones_do_too(tmp_path):
     model = build_model("ssd320_resnet16", 9, input_size=96)
     torch.save(model.state_dict(), tmp_path / "plain.pth")
-    common = ["--data", DATA, "--arch", "ssd320_resnet16", "--out", str(tmp_path / "run"), "--lr", "0", "--ema", "0"]
+    common = [
+        "--data",
+        DATA,
+        "--arch",
+        "ssd320_resnet16",
+        "--out",
+        str(tmp_path / "run"),
+        "--lr",
+        "0",
+        "--ema",
+        "0",
+    ]
     assert train(*common, "--weights", str(tmp_path / "plain.pth")) == 0
     name = "head.regression_head.module_list.0.weight"
     assert torch.equal(load_checkpoint(tmp_path / "run" / "last.pt")["model"][name], model.state_dict()[name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+
 import cv2
 import numpy as np
 import pytest
@@ -44,7 +45,9 @@ class Shapes(Dataset):
                 cv2.circle(image, (x, y), radius, color, -1)
             boxes.append([x - radius, y - radius, x + radius + 1, y + radius + 1])
             labels.append(label)
-        return image, Truth(np.array(boxes, np.float32), np.array(labels, np.int32), np.zeros(2, bool), (SIDE, SIDE))
+        return image, Truth(
+            np.array(boxes, np.float32), np.array(labels, np.int32), np.zeros(2, bool), (SIDE, SIDE)
+        )
 
     def __len__(self):
         return len(self._items)
@@ -98,9 +101,7 @@ def _one_thread():
 
 def test_eight_images_are_learned_by_heart(tmp_path):
     shapes = Shapes()
-    history = trainer(
-        tmp_path, shapes, shapes, epochs=3, epoch_images=200, lr=3e-3, val_every=3
-    ).run()
+    history = trainer(tmp_path, shapes, shapes, epochs=3, epoch_images=200, lr=3e-3, val_every=3).run()
     assert history[-1]["AP50"] > 0.9
     assert history[-1]["loss"] < 0.1 * history[0]["loss"]
 
@@ -108,7 +109,12 @@ def test_eight_images_are_learned_by_heart(tmp_path):
 def test_run_leaves_checkpoints_metrics_and_a_picture(tmp_path):
     trainer(tmp_path / "runs" / "a", epochs=2, val_set=Shapes(2)).run()
     folder = tmp_path / "runs" / "a"
-    assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "curve.png", "last.pt", "metrics.jsonl"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "best.pt",
+        "curve.png",
+        "last.pt",
+        "metrics.jsonl",
+    ]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     assert {"loss", "loss_loc", "loss_conf", "lr", "images_per_s", "AP", "AP50"} <= set(lines[1])
@@ -164,7 +170,9 @@ def test_batch_larger_than_an_epoch_is_refused(tmp_path):
 
 
 def test_training_in_bf16_stays_near_training_in_fp32(tmp_path):
-    losses = [trainer(tmp_path, epochs=1, precision=precision).run()[0]["loss"] for precision in ("fp32", "bf16")]
+    losses = [
+        trainer(tmp_path, epochs=1, precision=precision).run()[0]["loss"] for precision in ("fp32", "bf16")
+    ]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)  # bfloat16 keeps 8 bits
 
 

@@ -19,7 +19,9 @@ def rates(schedule, steps=120, warmup=10):
 
 @pytest.mark.parametrize("schedule", ["cosine", "step"])
 def test_rate_rises_linearly_to_the_peak(schedule):
-    assert rates(schedule)[:11] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0], rel=1e-3)
+    assert rates(schedule)[:11] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.0], rel=1e-3
+    )
 
 
 def test_cosine_is_half_way_down_in_the_middle_and_near_zero_at_the_end():

@@ -57,7 +57,7 @@ def test_detections_equal_torchvisions(arch, image_size):
     found = Detections.from_rows(rows, count, plan)
     assert count > 50
     assert len(found) == len(expected["scores"])
-    # Their resize normalises first, ours afterwards: scores differ in the last digits, and so may the order of near ties.
+    # Their resize normalises first, ours afterwards: the last digits differ, and the order of near ties.
     order = expected["scores"].argsort(descending=True, stable=True)
     np.testing.assert_allclose(found.scores, expected["scores"][order], atol=1e-3)
     matched = _nearest(

@@ -1,0 +1,73 @@
+"""`edge-ssd`: exit codes, one-line errors, and what all commands share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from edge_ssd import __version__
+from edge_ssd.cli import COMMANDS, main
+from edge_ssd.commands import doctor
+from tests.conftest import ROOT
+
+
+def _edge_ssd(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "edge_ssd", *arguments], cwd=ROOT, text=True, timeout=60, check=False, **options
+    )
+
+
+def test_every_command_answers_help(capsys):
+    for command in ("run", "spec", "eval", "train", "export", "data", "doctor"):
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert f"edge-ssd {command}" in capsys.readouterr().out
+    assert len(COMMANDS) == 7
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run"], ["run", "--camera", "0", "--source", "a.mp4"]])
+def test_wrong_use_is_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("first\n  second"), OSError(28, "No space left"), ImportError("x"), MemoryError()]
+)
+def test_a_known_error_is_one_line_and_exit_code_1(monkeypatch, capsys, error):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(doctor, "main", fail)
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert printed.count("\n") == 1
+    assert len(printed) > len("error: \n")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(doctor, "main", lambda _: {}["no such key"])
+    with pytest.raises(KeyError):
+        main(["doctor"])
+
+
+def test_a_reader_that_has_had_enough_is_no_error():
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = _edge_ssd("doctor", "--json", stdout=write_end, stderr=subprocess.PIPE)
+    os.close(write_end)
+    assert done.stderr == ""
+    assert done.returncode == 0
