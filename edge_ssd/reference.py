@@ -31,6 +31,10 @@ _SPARSE_ROWS = 4
 # which is a hundred times the rounding of float32 there: it decides nothing, it only saves exponentials.
 _LOGIT_MARGIN = 1e-3
 
+# When more than one prior in so many passes the first filter (an untrained network, a wall of objects), a
+# second one pays.
+_FLAT_SHARE = 8
+
 # Candidates that NMS compares with each other at a time, best first: most images have fewer, and 256
 # squared comparisons stay in L2. It looks for them in a window, past those that a kept box suppresses.
 _NMS_CHUNK = 128
@@ -267,7 +271,21 @@ def _rows_that_may_fire(conf, activation, background_index, threshold, finite):
     above = conf > lowest
     if background_index is not None:
         above[:, background_index] = False
-    return np.flatnonzero(may & above.any(axis=1))
+    rows = np.flatnonzero(may & above.any(axis=1))
+    if activation == "softmax" and len(rows) > len(conf) // _FLAT_SHARE:
+        rows = rows[_may_exceed(conf[rows], threshold)]
+    return rows
+
+
+def _may_exceed(conf, threshold):
+    """(K,) bool: false where softmax is too flat for any probability > threshold.
+
+    exp is convex, so C logits of mean a have exponentials of mean at least exp(a): a probability is at
+    most exp(its logit - a) / C. That costs a sum and a maximum instead of C exponentials.
+    """
+    columns = conf.shape[1]
+    mean = conf @ np.full(columns, np.float32(1 / columns))
+    return conf.max(axis=1) - mean > math.log(threshold * columns) - _LOGIT_MARGIN
 
 
 def _columns_of(labels, background_index, num_columns):

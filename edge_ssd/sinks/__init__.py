@@ -70,9 +70,7 @@ def open_sink(target, fps=0.0, is_live=False):
         return SnapshotSink(path)
     if path.suffix and not path.is_dir() and not str(target).endswith("/"):
         known = (".jsonl", *VIDEO_SUFFIXES, *SNAPSHOT_SUFFIXES)
-        raise ValueError(
-            f"{target}: expected an output ending in {', '.join(known)}, or a folder"
-        )
+        raise ValueError(f"{target}: expected an output ending in {', '.join(known)}, or a folder")
     from .png import PngFolderSink
 
     _make_folder(path)

@@ -69,10 +69,10 @@ def hard_negatives(conf, matched, per_match):
     background = matched == BACKGROUND
     counts = (per_match * (matched >= 0).sum(dim=1)).minimum(background.sum(dim=1))
     conf = conf.detach().float()
-    loss = torch.logsumexp(conf, dim=2) - conf[..., 0]
-    loss = loss.masked_fill_(~background, -torch.inf)
+    # The sum of exp(conf - conf of background): its logarithm is the loss, its order is the same.
+    hardness = (conf - conf[..., :1]).exp_().sum(dim=2).masked_fill_(~background, -1)
     # The largest count of the batch serves every image; what is over is cut off by rank.
-    prior = loss.topk(int(counts.max()), dim=1).indices
+    prior = hardness.topk(int(counts.max()), dim=1).indices
     image, rank = torch.nonzero(
         torch.arange(prior.shape[1], device=conf.device) < counts[:, None], as_tuple=True
     )

@@ -7,15 +7,16 @@ import torch
 BACKGROUND = -1
 IGNORED = -2
 
-# Pairs of object and prior that are handled in one go: on a CPU as many as its cache holds (larger
-# pieces take up to twice as long), on a GPU what bounds the memory.
-_CHUNK_PAIRS = {"cpu": 1 << 19, "gpu": 1 << 26}
+# Pairs of object and prior that are handled in one go: on a CPU those of about one image, which its cache
+# holds (a whole batch takes twice as long), on a GPU what bounds the memory.
+_CHUNK_PAIRS = {"cpu": 1 << 17, "gpu": 1 << 26}
 
 
 def match(boxes, labels, difficult, priors, iou_threshold=0.5, background_iou=0.5):
     """The object that each default box is to predict.
 
-    boxes: (B, G, 4) corners, normalised to the input; an image with fewer than G objects is filled up.
+    boxes: (B, G, 4) corners, normalised to the input; an image with fewer than G objects is filled up
+        at the end.
     labels: (B, G) int64 columns of `conf`; 0 marks the filling.   difficult: (B, G) bool.
     priors: (P, 4) corners, normalised.
 
@@ -28,14 +29,15 @@ def match(boxes, labels, difficult, priors, iou_threshold=0.5, background_iou=0.
     """
     if boxes.shape[1] == 0:
         return torch.full((len(boxes), len(priors)), BACKGROUND, device=boxes.device)
-    images = max(
-        1, _CHUNK_PAIRS["cpu" if boxes.device.type == "cpu" else "gpu"] // (boxes.shape[1] * len(priors))
-    )
+    pairs = _CHUNK_PAIRS["cpu" if boxes.device.type == "cpu" else "gpu"]
+    images = max(1, pairs // (boxes.shape[1] * len(priors)))
     parts = zip(boxes.split(images), labels.split(images), difficult.split(images))
     return torch.cat([_match_together(*part, priors, iou_threshold, background_iou) for part in parts])
 
 
 def _match_together(boxes, labels, difficult, priors, iou_threshold, background_iou):
+    objects = max(1, int((labels > 0).sum(dim=1).max()))  # the rest is filling
+    boxes, labels, difficult = boxes[:, :objects], labels[:, :objects], difficult[:, :objects]
     iou = batch_iou(boxes, priors)
     best_iou, best_prior = iou.max(dim=2)  # (B, G)
     wanted = (labels > 0) & ~difficult & (best_iou > 0)
