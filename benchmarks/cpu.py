@@ -54,13 +54,22 @@ def main():
 
 
 def random_models(folder):
-    """SSDLite320 with 91 classes and SSD300-VGG16 with 81, untrained, as ONNX files in `folder`."""
+    """SSDLite320 with 91 classes and SSD300-VGG16 with 81 as ONNX files in `folder`, with random weights.
+
+    Untrained but for the bias of background, which is the first thing that training raises: without it all
+    classes of all priors are nearly alike, which no image makes a trained network say.
+    """
+    import torch
+
     from edge_ssd.training.export_onnx import export_onnx
     from edge_ssd.training.models import build_model
 
     paths = []
     for arch, columns in (("ssdlite320_mobilenet_v3_large", 91), ("ssd300_vgg16", 81)):
         model = build_model(arch, columns).eval()
+        for predictor in model.head.classification_head.module_list:
+            last = [layer for layer in predictor.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+            last.bias.data.view(-1, columns)[:, 0] = 6
         names = [f"class {i}" for i in range(1, columns)]
         paths.append(folder / f"{arch}.onnx")
         export_onnx(model, model.spec(names), paths[-1])

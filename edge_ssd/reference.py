@@ -27,6 +27,10 @@ _LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 # interpolation reads than to convert the whole image to float; it also bounds the memory of huge stills.
 _SPARSE_ROWS = 4
 
+# A reduced image is taken in this many strips where they come out even, so that the floats of one stay in
+# the cache: when it gets smaller, no row of the input reads beyond the rows of its own strip.
+_STRIPS = 4
+
 # The pre-filter before softmax and sigmoid keeps every logit down to this far below the threshold's,
 # which is a hundred times the rounding of float32 there: it decides nothing, it only saves exponentials.
 _LOGIT_MARGIN = 1e-3
@@ -74,9 +78,23 @@ def _resize(planes, pixel_format, yuv_to_rgb, size):
         image = _colors([_take_rows(p, above, rows) for p in planes], pixel_format, yuv_to_rgb)
         lower = _colors([_take_rows(p, below, rows) for p in planes], pixel_format, yuv_to_rgb)
         image += (lower - image) * weight.reshape(-1, *(1,) * (image.ndim - 1))
+    elif len(planes) == 1 and rows >= height and rows % _STRIPS == height % _STRIPS == 0:
+        return _resize_strips(planes[0], pixel_format, yuv_to_rgb, height, width)
     else:
         image = _colors(planes, pixel_format, yuv_to_rgb)
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _resize_strips(plane, pixel_format, yuv_to_rgb, height, width):
+    source_rows, rows = plane.shape[0] // _STRIPS, height // _STRIPS
+    resized = None
+    for i in range(_STRIPS):
+        image = _colors((plane[i * source_rows : (i + 1) * source_rows],), pixel_format, yuv_to_rgb)
+        if resized is None:
+            resized = np.empty((height, width, *image.shape[2:]), np.float32)
+        strip = resized[i * rows : (i + 1) * rows]
+        cv2.resize(image, (width, rows), dst=strip, interpolation=cv2.INTER_LINEAR)
+    return resized
 
 
 def _row_taps(rows, height):
@@ -138,19 +156,30 @@ def _yuv_to_rgb(color_matrix, color_range):
     return _YuvToRgb(matrix.astype(np.float32), np.float32(black))
 
 
+@lru_cache
+def _constants(spec):
+    """mean, std and pad_value of an InputSpec, each (3, 1, 1) float32."""
+    return tuple(np.array(v, np.float32).reshape(3, 1, 1) for v in (spec.mean, spec.std, spec.pad_value))
+
+
 def _normalise(resized, pixel_format, spec, plan, out):
     """(h, w, channels) float32 0..255 -> out (3, H, W), padded, channels in the spec's order."""
     (top, left), (height, width) = plan.padding, plan.inner_size
     channels = _RGB_CHANNELS.get(pixel_format, (0, 1, 2))
-    sources = cv2.split(resized)
-    inner = out[:, top : top + height, left : left + width]
-    padded = inner.shape != out.shape
-    for i, channel in enumerate(channels if spec.color == "rgb" else channels[::-1]):
-        mean, std = np.float32(spec.mean[i]), np.float32(spec.std[i])
-        if padded:
-            out[i] = (np.float32(spec.pad_value[i]) - mean) / std
-        centred = np.subtract(sources[channel], mean)
-        np.divide(centred, std, out=inner[i], casting="same_kind")
+    if spec.color == "bgr":
+        channels = channels[::-1]
+    mean, std, pad = _constants(spec)
+    planes = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
+    inner = planes[:, top : top + height, left : left + width]
+    if inner.shape != planes.shape:
+        planes[:] = pad
+    # One pass from interleaved to planar, in any order, straight into the batch.
+    from_to = [index for i, channel in enumerate(channels) for index in (channel, i)]
+    cv2.mixChannels([resized], list(inner), from_to)
+    np.subtract(planes, mean, out=planes)
+    np.divide(planes, std, out=planes)
+    if planes is not out:
+        out[:] = planes
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -271,10 +300,23 @@ def _rows_that_may_fire(conf, activation, background_index, threshold, finite):
     above = conf > lowest
     if background_index is not None:
         above[:, background_index] = False
-    rows = np.flatnonzero(may & above.any(axis=1))
+    rows = _rows_with_any(above)
+    if finite is not None:
+        rows = rows[finite[rows]]
     if activation == "softmax" and len(rows) > len(conf) // _FLAT_SHARE:
         rows = rows[_may_exceed(conf[rows], threshold)]
     return rows
+
+
+def _rows_with_any(table):
+    """Indices of the rows of a (P, C) bool array that hold a True, ascending."""
+    where = np.flatnonzero(table)
+    if len(where) > len(table):
+        return np.flatnonzero(table.any(axis=1))
+    rows = where // table.shape[1]  # few: cheaper than looking along every row
+    first = np.ones(len(rows), bool)
+    first[1:] = rows[1:] != rows[:-1]
+    return rows[first]
 
 
 def _may_exceed(conf, threshold):

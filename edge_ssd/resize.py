@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class ResizePlan:
         return (scaled + _tiled(self.padding)) / _tiled(self.input_size)
 
 
+@lru_cache(maxsize=64)  # a stream asks the same question for every frame
 def plan_resize(source_size, input_size, mode):
     """How an image of `source_size` goes into `input_size`, both (height, width).
 

@@ -16,7 +16,12 @@ from tests.conftest import ROOT
 
 def _edge_ssd(*arguments, **options):
     return subprocess.run(
-        [sys.executable, "-m", "edge_ssd", *arguments], cwd=ROOT, text=True, timeout=60, check=False, **options
+        [sys.executable, "-m", "edge_ssd", *arguments],
+        cwd=ROOT,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
     )
 
 

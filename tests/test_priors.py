@@ -114,10 +114,10 @@ def test_a_missing_or_truncated_file_is_named(tmp_path):
     spec = _spec_with_file(tmp_path, np.ones((4, 4), np.float32))
     file = tmp_path / "m.priors.npy"
     file.write_bytes(file.read_bytes()[:-8])
-    with pytest.raises(ValueError, match="m.priors.npy"):
+    with pytest.raises(ValueError, match=r"m\.priors\.npy"):
         make_priors(spec)
     file.write_bytes(b"")
-    with pytest.raises(ValueError, match="m.priors.npy"):
+    with pytest.raises(ValueError, match=r"m\.priors\.npy"):
         make_priors(spec)
     file.unlink()
     with pytest.raises(FileNotFoundError, match="relative to the spec"):

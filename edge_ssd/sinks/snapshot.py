@@ -38,6 +38,8 @@ class SnapshotSink:
             partial.write_bytes(data)
             os.replace(partial, self._path)
         except OSError as error:
+            with suppress(OSError):
+                partial.unlink()
             partial.unlink(missing_ok=True)
             raise OSError(f"{self._path}: {error.strerror}") from error
         self._unwritten = None
