@@ -40,7 +40,6 @@ class SnapshotSink:
         except OSError as error:
             with suppress(OSError):
                 partial.unlink()
-            partial.unlink(missing_ok=True)
             raise OSError(f"{self._path}: {error.strerror}") from error
         self._unwritten = None
 
