@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 DESCRIPTION = """\
@@ -71,10 +70,10 @@ def main(arguments):
 
 
 def _write_json(report, path):
-    """By way of another file: a report that is there is a whole one."""
-    partial = f"{path}.part"
-    Path(partial).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    from ..files import replacing
+
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _load_plotter():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import cv2
+
+from ..files import replacing
 
 # Encoding takes longer than detecting; people look about once a second.
 _INTERVAL_S = 1.0
@@ -33,13 +33,10 @@ class SnapshotSink:
 
     def _replace(self):
         _, data = cv2.imencode(self._path.suffix, self._unwritten.annotated)
-        partial = self._path.with_name(f".{self._path.name}.part")
         try:
-            partial.write_bytes(data)
-            os.replace(partial, self._path)
+            with replacing(self._path) as partial:
+                partial.write_bytes(data)
         except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
             raise OSError(f"{self._path}: {error.strerror}") from error
         self._unwritten = None
 

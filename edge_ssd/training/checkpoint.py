@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from ..files import replacing
 from ..spec import SsdSpec
 from .models import build_model
 
@@ -112,16 +112,3 @@ def load_weights(model, weights, name):
                 f"expects shape {wanted}, got {found}"
             )
     model.load_state_dict(weights)
-
-
-@contextmanager
-def replacing(path):
-    """A temporary path beside `path`, which takes its place at the end; removed when the block fails."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -15,7 +15,7 @@ import onnxruntime
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .checkpoint import replacing
+from ..files import replacing
 
 # The oldest that torch's exporter writes without converting; TensorRT from 8.6 on and OpenCV's DNN read it.
 OPSET = 18

@@ -6,7 +6,7 @@ import json
 
 from matplotlib.figure import Figure
 
-from .checkpoint import replacing
+from ..files import replacing
 
 
 def read_metrics(path, before_epoch):

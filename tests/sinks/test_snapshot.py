@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_a_failed_write_names_the_file_and_leaves_the_last_picture(tmp_path):
     path = tmp_path / "now.png"
     sink = open_sink(str(path))
     sink.write(_grey(10))
-    (tmp_path / ".now.png.part").mkdir()
+    (tmp_path / f"now.png.{os.getpid()}.tmp").mkdir()
     sink.write(_grey(20))
     with pytest.raises(OSError, match=r"now\.png"):
         sink.close()
