@@ -28,7 +28,10 @@ setup(
         "edge_ssd.build_engine",
     ],
     package_dir={"edge_ssd.kernels": "kernels", "edge_ssd.build_engine": "build_engine"},
-    package_data={"edge_ssd": ["models/*"], "edge_ssd.kernels": ["*.cu", "*.cuh"]},
+    package_data={
+        "edge_ssd": ["models/*.onnx", "models/*.json", "models/README.md"],
+        "edge_ssd.kernels": ["*.cu", "*.cuh"],
+    },
     entry_points={"console_scripts": ["edge-ssd = edge_ssd.cli:main"]},
     # NumPy alone: a pip OpenCV would shadow JetPack's own, which has GStreamer.
     install_requires=["numpy>=1.24"],

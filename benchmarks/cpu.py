@@ -1,10 +1,12 @@
-"""Camera to detections on the CPU, beside the same ONNX through OpenCV's DNN module.
+"""Frame to detections on the CPU, beside the same ONNX through OpenCV's DNN module.
 
     python -m benchmarks.cpu                         SSDLite320 and SSD300-VGG16, random weights (needs torch)
     python -m benchmarks.cpu --model M.onnx          a model of one's own
 
 Each peer runs in a process of its own, so that idle thread pools do not spin beside each other, and they
 take turns in short blocks; figures are medians over the blocks, and the ratio is taken block by block.
+Frames are 640 x 480 BGR in memory, as a camera's driver leaves them: capture is not in the figures. Before
+the first turn, OpenCV's network has to give what ONNX Runtime gives.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 
 from edge_ssd import Detector, SsdSpec, open_source, reference
 from edge_ssd.boxes import encode_boxes
+from edge_ssd.cpu_info import cpu_name, usable_cores
+from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_ssd.priors import make_priors, ssdlite_levels
 from edge_ssd.spec import InputSpec, OutputSpec, PostprocessSpec, PriorSpec
 
@@ -45,6 +50,9 @@ def main():
     if arguments.json:
         print(json.dumps({"models": results, "all_priors_firing_ms": fired}, indent=2))
         return 0
+    print(
+        f"{cpu_name()}, {usable_cores()} cores; ONNX Runtime {onnxruntime.__version__}, OpenCV {cv2.__version__}\n"
+    )
     for result in results:
         print_comparison(result)
     print("post-processing with all priors firing, 3234 x 91, score threshold 0.001, ms:")
@@ -134,7 +142,10 @@ def _serve(pipe, name, model):
         run(image)
     while frames := pipe.recv():
         times = [_timed(run, images[i % len(images)]) for i in range(frames)]
-        pipe.send({stage: float(np.median([t[stage] for t in times])) for stage in times[0]})
+        figures = {stage: float(np.median([t[stage] for t in times])) for stage in times[0]}
+        for point in (95, 99):
+            figures[f"frame_p{point}"] = float(np.percentile([t["frame"] for t in times], point))
+        pipe.send(figures)
 
 
 def _timed(run, image):
@@ -157,9 +168,11 @@ def edge_ssd_runner(model):
 def opencv_runner(model):
     """image -> stage times in milliseconds, as one would write it with OpenCV alone."""
     spec = SsdSpec.load(Path(model).with_suffix(".json"))
+    check_supported(spec)
     network, priors = cv2.dnn.readNetFromONNX(for_opencv(model)), make_priors(spec)
     size, outputs = spec.input.size[::-1], [spec.outputs.loc, spec.outputs.conf]
     swap = spec.input.color == "rgb"
+    check_same_network(network, model, spec)
 
     def run(image):
         started = time.perf_counter()
@@ -177,6 +190,33 @@ def opencv_runner(model):
         }
 
     return run
+
+
+def check_supported(spec):
+    """Raises ValueError for a spec that `opencv_runner` does not follow."""
+    followed = (
+        spec.input.resize == "stretch"
+        and len(set(spec.input.std)) == 1
+        and (spec.score_activation, spec.background_index, spec.loc_order) == ("softmax", 0, "cxcywh")
+    )
+    if not followed:
+        raise ValueError(
+            f"{spec.name}: the OpenCV side of this benchmark takes stretched, softmaxed SSDs only"
+        )
+
+
+def check_same_network(network, model, spec):
+    """Raises ValueError unless OpenCV's network gives what ONNX Runtime's gives."""
+    blob = np.random.default_rng(0).normal(size=(1, 3, *spec.input.size)).astype(np.float32)
+    outputs = [spec.outputs.loc, spec.outputs.conf]
+    network.setInput(blob)
+    expected = OnnxRuntimeEngine(model, spec, threads=1).infer(blob)
+    for name, ours, theirs in zip(outputs, expected, network.forward(outputs)):
+        difference = np.abs(ours - theirs).max() / max(1.0, np.abs(ours).max())
+        if not difference < 1e-3:
+            raise ValueError(
+                f"{model}: output {name!r} of OpenCV's DNN differs by {difference:.2g} of its range"
+            )
 
 
 def for_opencv(model):
@@ -273,14 +313,20 @@ def _median_ms(function, *arguments, repeats=15):
 
 def print_comparison(result):
     """A small table for people."""
-    print(f"{result['model']}, 640x480 frames to detections, median ms per frame:")
-    print(f"  {'':12s}{'frame':>9s}{'preprocess':>12s}{'network':>9s}{'postprocess':>13s}{'FPS':>9s}")
+    print(f"{result['model']}, FP32, batch 1, 640x480 frames to detections, ms per frame (medians):")
+    columns = ("frame", "p95", "p99", "preprocess", "network", "postprocess", "FPS", "network FPS")
+    print(f"  {'':12s}" + "".join(f"{column:>12s}" for column in columns))
     for name, ms in result["median_ms"].items():
-        print(
-            f"  {name:12s}{ms['frame']:9.2f}{ms['preprocess']:12.2f}{ms['infer']:9.2f}"
-            f"{ms['postprocess']:13.2f}{1e3 / ms['frame']:9.1f}"
-        )
+        values = [
+            ms[key] for key in ("frame", "frame_p95", "frame_p99", "preprocess", "infer", "postprocess")
+        ]
+        values += [1e3 / ms["frame"], 1e3 / ms["infer"]]
+        print(f"  {name:12s}" + "".join(f"{value:12.2f}" for value in values))
     print(f"  FPS: {result['fps_ratio']:.2f}x OpenCV DNN's (median of the blocks' ratios)")
+    if result["model"].startswith("ssd300_vgg16"):
+        fps = 1e3 / result["median_ms"]["edge_ssd"]["frame"]
+        ratios = ", ".join(f"{fps / published:.3f}x {published}" for published in (58, 46, 59))
+        print(f"  of the Titan X: {ratios} FPS (early abstract; published, batch 1; batch 8)")
     print(f"  preprocess + postprocess: {100 * result['around_network_share']:.1f} % of the frame\n")
 
 

@@ -12,11 +12,16 @@ from .commands import data, doctor, evaluate, export, spec, train
 COMMANDS = (run, spec, evaluate, train, export, data, doctor)
 
 
+class _Parser(argparse.ArgumentParser):
+    """No abbreviations: a script that uses one breaks when another option is added. Subcommands inherit it."""
+
+    def __init__(self, **options):
+        super().__init__(**{**options, "allow_abbrev": False})
+
+
 def main(argv=None):
     """The command line; returns the exit code: 0 done, 1 a known error, 2 wrong use."""
-    parser = argparse.ArgumentParser(
-        prog="edge-ssd", description="SSD object detection from camera to detections.", allow_abbrev=False
-    )
+    parser = _Parser(prog="edge-ssd", description="SSD object detection from camera to detections.")
     parser.add_argument("--version", action="version", version=f"edge_ssd {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
@@ -26,11 +31,8 @@ def main(argv=None):
 
 def run_alone(command, prog, argv=None):
     """One command as a program of its own, such as `python -m edge_ssd.run`."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=command.DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+    parser = _Parser(
+        prog=prog, description=command.DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     command.add_arguments(parser)
     parser.set_defaults(main=command.main)
@@ -40,7 +42,8 @@ def run_alone(command, prog, argv=None):
 def _guarded(arguments):
     try:
         code = arguments.main(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
         return code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -65,7 +65,10 @@ class Detections:
         return zip(self.boxes, self.scores.tolist(), self.labels.tolist())
 
     def __getitem__(self, index):
-        index = np.atleast_1d(index) if not isinstance(index, slice) else index
+        if not isinstance(index, slice):
+            index = np.atleast_1d(index)
+            if index.size == 0 and index.dtype != bool:
+                index = index.astype(np.intp)  # NumPy makes floats of an empty list
         return Detections(
             self.boxes[index], self.scores[index], self.labels[index], self.image_size, self.timestamp_ns
         )

@@ -11,6 +11,8 @@ from .detections import Detections
 from .frames import Frame, now_ns
 from .timing import StageTimer
 
+_MOST_THREADS = 1024
+
 
 class UnknownClass(ValueError):
     """A class name that the model does not have."""
@@ -29,6 +31,12 @@ class DetectorOptions:
     max_detections: int | None = None
     classes: tuple[str, ...] = ()
     threads: int = 0
+
+    def __post_init__(self):
+        if isinstance(self.classes, str):
+            raise TypeError(f"classes: expected names in a list, got the text {self.classes!r}")
+        if not 0 <= self.threads <= _MOST_THREADS:
+            raise ValueError(f"threads: expected 0 to {_MOST_THREADS}, got {self.threads}")
 
     def applied_to(self, spec):
         """The spec with these limits. Raises ValueError naming the one that is out of range."""
@@ -82,7 +90,12 @@ class Detector:
         class name) or ImportError (naming what to install).
         """
         options = DetectorOptions(
-            score_threshold, iou_threshold, top_k, max_detections, tuple(classes or ()), threads
+            score_threshold,
+            iou_threshold,
+            top_k,
+            max_detections,
+            classes if isinstance(classes, str) else tuple(classes or ()),
+            threads,
         )
         return cls(load_backend(path, options))
 

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cpu_info import cpu_name, usable_cores
+
 _DEVICES = Path("/dev")
 
 
@@ -56,16 +58,7 @@ def _python():
 
 
 def _cpu():
-    from .cpu_info import usable_cores
-
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith(("model name", "Model")):
-                name = line.partition(":")[2].strip()
-                break
-    return Finding("CPU", True, f"{name}, {usable_cores()} usable of {os.cpu_count()} cores")
+    return Finding("CPU", True, f"{cpu_name()}, {usable_cores()} usable of {os.cpu_count()} cores")
 
 
 def _opencv():

@@ -66,13 +66,23 @@ def _incomplete(data):
     if not data:
         return "the file is empty"
     if data.startswith(_PNG_HEAD):
-        return "" if _PNG_END in data[-32:] else "the PNG is truncated (no end chunk)"
+        return "" if _png_ends(data) else "the PNG is truncated (no end chunk)"
     if data.startswith(_JPEG_HEAD):
         # Neither a thumbnail before the scan nor what a phone puts after the image counts.
         scans = [start for marker, start in _jpeg_segments(data) if marker == _START_OF_SCAN]
         complete = scans and data.find(_JPEG_END, scans[0]) >= 0
         return "" if complete else "the JPEG is truncated (no end marker)"
     return ""
+
+
+def _png_ends(data):
+    """Whether the chunks of a PNG lead to its end; what follows the end does not count."""
+    at = len(_PNG_HEAD)
+    while at + 12 <= len(data):
+        if data[at + 4 : at + 8] == _PNG_END:
+            return True
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return False
 
 
 def _jpeg_segments(data):

@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 DESCRIPTION = """\
 Run an SSD on a camera, a stream, a video, an image or a folder of images.
@@ -49,7 +50,7 @@ def add_arguments(parser):
     parser.add_argument("--score-threshold", type=_fraction, default=0.5, metavar="T", help="default: 0.5")
     parser.add_argument("--iou-threshold", type=_fraction, metavar="T", help="of NMS; default: the model's")
     parser.add_argument(
-        "--classes", type=_names, default=(), metavar="A,B", help="look for these classes only"
+        "--classes", type=names_list, default=(), metavar="A,B", help="look for these classes only"
     )
     parser.add_argument(
         "--policy",
@@ -100,7 +101,8 @@ def _number(text):
         return float("nan")  # which is in no range
 
 
-def _names(text):
+def names_list(text):
+    """Names separated by commas, without the spaces around them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
@@ -184,17 +186,27 @@ def _default_outputs(show):
 
 
 def _check_outputs(outputs, address):
-    """Raises WrongUse when two outputs are the same, or one is the source itself."""
+    """Raises WrongUse for an output of no known kind, two that are the same, or one that is the source.
+
+    Before anything is opened: opening an output empties it.
+    """
+    from .sinks import kind_of_output
+
+    source = _place(unquote(address.removeprefix("file://")) if address.startswith("file://") else address)
     places = [target if target in ("-", "null") else _place(target) for target in outputs]
     for target, place in zip(outputs, places):
+        try:
+            kind_of_output(target)
+        except ValueError as error:
+            raise WrongUse(f"--output {error}") from None
         if places.count(place) > 1:
             raise WrongUse(f"--output {target}: given twice")
-        if place == _place(address):
+        if place == source or (os.path.isfile(place) and os.path.dirname(place) == source):
             raise WrongUse(f"--output {target}: is the source itself, which would be overwritten")
 
 
 def _place(name):
-    return os.path.realpath(os.path.expanduser(name.removeprefix("file://")))
+    return os.path.realpath(os.path.expanduser(name))
 
 
 def _files(targets):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
@@ -46,9 +45,12 @@ def _shown(value):
 
 
 def _number(value, key):
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise _BadKey(key, f"expected a finite number, got {_shown(value)}")
-    return float(value)
+    try:
+        if not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value):
+            return float(value)
+    except OverflowError:  # a whole number beyond any float
+        pass
+    raise _BadKey(key, f"expected a finite number, got {_shown(value)}")
 
 
 def _integer(value, key, least=1):
@@ -280,7 +282,7 @@ class SsdSpec:
 
     def to_json(self):
         """The spec as JSON text; `from_json` reads it back to an equal spec."""
-        return _on_one_line(json.dumps(_to_dict(self), indent=2, ensure_ascii=False)) + "\n"
+        return _layout(_to_dict(self)) + "\n"
 
     @classmethod
     def from_json(cls, text):
@@ -335,15 +337,15 @@ def _to_dict(spec):
     return data
 
 
-def _on_one_line(text):
-    """Indented JSON with its lists of plain values, and lists of those, each on one line, for people to edit.
-
-    A line break never stands inside a JSON string, so the patterns touch none.
-    """
-    for item in (r"[^\[\]{}\n]+", r"\[[^\[\]{}\n]+\]"):
-        pattern = rf"\[\n\s+({item}(?:,\n\s+{item})*)\n\s+\]"
-        text = re.sub(pattern, lambda m: "[" + re.sub(r",\n\s+", ", ", m.group(1)) + "]", text)
-    return text
+def _layout(value, indent=""):
+    """JSON with lists of plain values, and lists of those, each on one line, for people to edit."""
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        lines = [f"{deeper}{json.dumps(key)}: {_layout(entry, deeper)}" for key, entry in value.items()]
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        return "[\n" + ",\n".join(deeper + _layout(entry, deeper) for entry in value) + f"\n{indent}]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _plain(value):

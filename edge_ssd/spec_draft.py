@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .engines.onnxruntime_engine import open_session
+from .engines.onnxruntime_engine import INPUT_DTYPES, open_session, run_session
 from .priors import make_priors, ssd300_levels, ssd512_levels, ssdlite_levels
 from .spec import InputSpec, OutputSpec, PostprocessSpec, PriorLevel, PriorSpec, SsdSpec
 
@@ -41,6 +41,7 @@ class DraftOptions:
     activation: str = ""
     background: int | None = None
     loc_order: str = "cxcywh"
+    variance: tuple[float, float] = (0.1, 0.2)
     iou_threshold: float = 0.45
     score_threshold: float = 0.01
 
@@ -48,8 +49,8 @@ class DraftOptions:
 def draft_spec(path, options):
     """The spec of the ONNX model `path` as far as it can be told, and a list of what was guessed.
 
-    The network is run once on noise: conf that sums to 1 is softmaxed already, and the column that wins
-    nearly everywhere is background.
+    The network is run once on noise: conf within 0..1 holds probabilities already, and the first or last
+    column is background when it wins for most priors.
 
     Returns SsdSpec, list of str. Raises ValueError saying which option is missing.
     """
@@ -57,18 +58,13 @@ def draft_spec(path, options):
     session = open_session(path)
     guesses = []
     name, size = _input_of(session, path)
-    outputs = _run_on_noise(session, name, size)
+    outputs = _run_on_noise(session, path)
     loc_name, conf_name = _head_names(outputs, options)
     levels = _levels(options, size)
-    priors = (
-        PriorSpec(levels=levels)
-        if levels
-        else PriorSpec(file=options.priors_file)
-        if options.priors_file
-        else None
-    )
     count = _prior_count(outputs[loc_name])
-    if priors is None:
+    if levels or options.priors_file:
+        priors = PriorSpec(levels, options.priors_file)
+    else:
         priors = _known_priors(count, guesses)
     conf = outputs[conf_name].reshape(count, -1)
     activation = options.activation or _activation(conf, guesses)
@@ -84,7 +80,7 @@ def draft_spec(path, options):
         background_index=background,
         score_activation=activation,
         loc_order=options.loc_order,
-        variance=(0.1, 0.2),
+        variance=options.variance,
         priors=priors,
         postprocess=PostprocessSpec(options.score_threshold, options.iou_threshold, 400, 200),
         folder=str(path.parent),
@@ -97,21 +93,28 @@ def _input_of(session, path):
     entries = session.get_inputs()
     if len(entries) != 1:
         raise ValueError(f"{path}: expected one input, the model has {', '.join(e.name for e in entries)}")
-    shape = entries[0].shape
-    if len(shape) != 4 or shape[1] != 3 or not all(isinstance(side, int) for side in shape[2:]):
+    entry = entries[0]
+    if len(entry.shape) != 4 or entry.shape[1] != 3 or not all(isinstance(n, int) for n in entry.shape[2:]):
         raise ValueError(
-            f"{path}: input {entries[0].name!r} is {shape}; expected (B, 3, H, W) with fixed H and W"
+            f"{path}: input {entry.name!r} is {entry.shape}; expected (B, 3, H, W) with fixed H and W"
         )
-    return entries[0].name, tuple(shape[2:])
+    if entry.type not in INPUT_DTYPES:
+        raise ValueError(f"{path}: input {entry.name!r}: expected float32 or float16, got {entry.type}")
+    return entry.name, tuple(entry.shape[2:])
 
 
-def _run_on_noise(session, name, size):
+def _run_on_noise(session, path):
+    """Name -> first row of each output that may be a head, for normally distributed input."""
     entry = session.get_inputs()[0]
     batch = entry.shape[0] if isinstance(entry.shape[0], int) else 1
-    dtype = np.float16 if entry.type == "tensor(float16)" else np.float32
-    noise = np.random.default_rng(0).normal(size=(batch, 3, *size)).astype(dtype)
+    noise = np.random.default_rng(0).normal(size=(batch, *entry.shape[1:])).astype(INPUT_DTYPES[entry.type])
     names = [output.name for output in session.get_outputs()]
-    return {n: np.asarray(v)[:1].astype(np.float32) for n, v in zip(names, session.run(names, {name: noise}))}
+    values = run_session(session, names, {entry.name: noise}, path)
+    return {
+        name: value[:1].astype(np.float32)
+        for name, value in zip(names, values)
+        if isinstance(value, np.ndarray) and value.ndim >= 2 and value.dtype.kind == "f"
+    }
 
 
 def _head_names(outputs, options):
@@ -149,12 +152,12 @@ def _levels(options, size):
         step, _, sizes = text.partition(":")
         try:
             step = float(step)
+            maps = tuple(math.ceil(side / step) for side in size)
             boxes = tuple(_box_size(part) for part in sizes.split(","))
-        except ValueError:
+        except (ValueError, ZeroDivisionError, OverflowError):
             raise ValueError(
                 f"--levels: expected STEP:SIZE,SIZE,... such as 16:32,48 or 16:32x64, got {text!r}"
             ) from None
-        maps = tuple(math.ceil(side / step) for side in size)
         even = tuple(side / cells for side, cells in zip(size, maps))
         levels.append(PriorLevel(maps, even if options.cell_spacing == "even" else (step, step), boxes))
     return tuple(levels)
@@ -190,9 +193,13 @@ def _background(conf, options, guesses):
     if options.classes and len(options.classes) == conf.shape[1]:
         return None
     # On noise nearly every prior sees background; foreign models have it first or, seldom, last.
-    index = index if index in (0, conf.shape[1] - 1) else 0
-    guesses.append(f"background_index: column {index}, which wins on noise")
-    return index
+    if index in (0, conf.shape[1] - 1):
+        guesses.append(f"background_index: column {index}, which wins on noise")
+        return index
+    guesses.append(
+        f"background_index: column 0, as usual, although column {index} wins on noise; see --background"
+    )
+    return 0
 
 
 def _numbered(count, guesses):
@@ -205,10 +212,13 @@ def _three(values):
 
 
 def _check_counts(spec, count, columns):
-    if len(make_priors(spec)) != count:
-        raise ValueError(f"--levels give {len(make_priors(spec))} priors, the model has {count}")
+    given = len(make_priors(spec))
+    if given != count:
+        source = spec.priors.file or "--levels"
+        raise ValueError(f"{source}: {given} priors, the model has {count}")
     if spec.num_columns != columns:
+        background = "no" if spec.background_index is None else "a"
         raise ValueError(
-            f"--classes: {len(spec.class_names)} names and {'a' if spec.background_index is not None else 'no'} "
-            f"background make {spec.num_columns} columns, the model has {columns}"
+            f"--classes: {len(spec.class_names)} names and {background} background make {spec.num_columns} "
+            f"columns, the model has {columns}"
         )

@@ -83,6 +83,14 @@ def add_extra_output(path, name="debug"):
     onnx.save(model, path)
 
 
+def add_scalar_output(path, name="scale"):
+    """Gives a saved model one more output of a single number."""
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Identity", ["no_gain_factor"], [name]))
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+    onnx.save(model, path)
+
+
 def list_weights_as_inputs(path):
     """Makes a saved model look like those of old exporters, which list the weights among the inputs."""
     model = onnx.load(path)

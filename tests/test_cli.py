@@ -76,3 +76,20 @@ def test_a_reader_that_has_had_enough_is_no_error():
     os.close(write_end)
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+def test_a_closed_standard_output_is_no_error(tmp_path):
+    command = f"'{sys.executable}' -m edge_ssd data stats 'demo://?frames=2&size=64x64' >&-"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("arguments", [["--mod", "m.onnx"], ["--sour", "a.mp4"]])
+def test_options_cannot_be_abbreviated(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "--camera", "0", *arguments])
+    assert ended.value.code == 2
+    assert "unrecognized arguments" in capsys.readouterr().err

@@ -73,3 +73,9 @@ def test_iteration_masks_slices_and_indices():
 def test_arrays_that_do_not_match_are_refused(boxes, scores, labels, message):
     with pytest.raises(ValueError, match=message):
         Detections(boxes, scores, labels, (1, 1))
+
+
+@pytest.mark.parametrize("nothing", [[], np.zeros(3, bool), slice(0, 0)])
+def test_choosing_nothing_gives_no_detections(nothing):
+    detections = Detections(np.zeros((3, 4)), [0.9, 0.5, 0.1], [0, 0, 0], (10, 10))
+    assert len(detections[nothing]) == 0

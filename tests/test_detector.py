@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from edge_ssd import Detector, Frame
@@ -167,3 +168,33 @@ def test_stage_times_are_kept_for_the_latest_call(model):
     assert all(ms > 0 for ms in detector.timer.latest_ms.values())
     detector.detect_batch([IMAGE] * 3)
     assert all(ms > 0 for ms in detector.timer.latest_ms.values())
+
+
+def test_one_class_name_that_is_no_list_is_refused(model):
+    with pytest.raises(TypeError, match="classes: expected names in a list, got the text 'cat'"):
+        Detector.load(model, classes="cat")
+
+
+@pytest.mark.parametrize("threads", [-1, 5_000_000_000])
+def test_a_number_of_threads_that_cannot_be_is_refused(model, threads):
+    with pytest.raises(ValueError, match="threads: expected 0 to 1024"):
+        Detector.load(model, threads=threads)
+
+
+def test_a_closed_detector_says_so(model):
+    with Detector.load(model) as detector:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        detector.detect(IMAGE)
+
+
+def test_a_network_that_fails_when_it_runs_is_one_line(model):
+    graph = onnx.load(model)
+    # Reshapes the planted heads into a size that does not fit, which only shows when it runs.
+    for constant in graph.graph.initializer:
+        if constant.name == "loc_shape":
+            constant.CopyFrom(onnx.numpy_helper.from_array(np.array([0, 7, 4]), "loc_shape"))
+    for output in graph.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    onnx.save(graph, model)
+    _refused(ValueError, r"example\.onnx: (the network fails in|ONNX Runtime cannot load)", model)

@@ -356,3 +356,52 @@ def test_a_reader_that_has_had_enough_is_no_error(model, pipe):
     *shown, status = done.stdout.splitlines()
     assert (status, done.stderr) == ("0", "")
     assert all(json.loads(text)["sequence"] == 0 for text in shown)
+
+
+def test_a_wrong_kind_of_output_is_wrong_use_and_empties_no_other(run, tmp_path):
+    (tmp_path / "kept.jsonl").write_text("kept")
+    code, _, said = run("--source", DEMO, "--output", tmp_path / "kept.jsonl", "--output", tmp_path / "z.txt")
+    assert code == 2
+    assert "z.txt: expected an output ending in" in said
+    assert (tmp_path / "kept.jsonl").read_text() == "kept"
+
+
+def test_a_source_with_an_escaped_address_is_not_overwritten(run, tmp_path):
+    folder = tmp_path / "my videos"
+    folder.mkdir()
+    write_video(folder / "clip.avi", 3, codec="MJPG")
+    before = (folder / "clip.avi").read_bytes()
+    address = f"file://{tmp_path}/my%20videos/clip.avi"
+    code, _, said = run("--source", address, "--output", folder / "clip.avi")
+    assert code == 2
+    assert "is the source itself" in said
+    assert (folder / "clip.avi").read_bytes() == before
+
+
+def test_an_image_of_the_source_folder_is_not_overwritten(run, tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(picture(), ".png"))
+    code, _, said = run("--source", tmp_path, "--output", tmp_path / "a.png")
+    assert code == 2
+    assert "is the source itself" in said
+
+
+def test_a_log_that_is_appended_to_keeps_its_lines_when_the_disk_is_full(model, tmp_path):
+    log = tmp_path / "log.jsonl"
+    log.write_text("x" * 2000 + "\n")
+    words = " ".join(
+        f"'{word}'" for word in command(model, "--source", "demo://?frames=40&size=80x64", "--output", "-")
+    )
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 8; {words} >> '{log}'"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "lines, which are kept" in done.stderr
+    lines = log.read_text().splitlines()
+    assert lines[0] == "x" * 2000
+    assert all(json.loads(line) for line in lines[1:])
+    assert len(lines) > 1

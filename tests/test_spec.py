@@ -185,3 +185,13 @@ def test_a_spec_cannot_be_changed_and_is_checked_when_made_in_code():
         replace(spec, score_activation="tanh")
     with pytest.raises(ValueError, match="sizes"):
         PriorLevel((1, 1), (1, 1), ())
+
+
+def test_many_names_with_brackets_are_written_at_once():
+    names = tuple(f"class [{i}] {{x}}" for i in range(500))
+    assert SsdSpec.from_json(example_spec(class_names=names).to_json()).class_names == names
+
+
+def test_a_number_beyond_any_float_is_refused():
+    with pytest.raises(ValueError, match="iou_threshold: expected a finite number"):
+        SsdSpec.from_json(DESIGN_EXAMPLE.replace("0.45", "1" + "0" * 400))

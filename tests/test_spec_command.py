@@ -9,7 +9,7 @@ from edge_ssd import Detector, SsdSpec
 from edge_ssd.cli import main
 from edge_ssd.priors import ssdlite_levels
 from edge_ssd.spec import OutputSpec, PriorSpec
-from tests.onnx_graphs import add_extra_output, save_planted_model
+from tests.onnx_graphs import add_extra_output, add_scalar_output, save_planted_model
 from tests.specs import grid_spec
 
 # Of a 100 x 100 input, one square of 20 pixels in each of 5 x 5 cells.
@@ -123,15 +123,28 @@ def test_further_outputs_need_the_name_of_conf(tmp_path, capsys):
     ("options", "message"),
     [
         ((), "25 priors, which is no layout known here"),
-        (("--levels", "10:20"), "--levels give 100 priors, the model has 25"),
+        (("--levels", "10:20"), "--levels: 100 priors, the model has 25"),
         (("--levels", "20"), "expected STEP:SIZE"),
         (("--levels", "20:0"), "sizes"),
+        (("--levels", "0:4"), "expected STEP:SIZE"),
         ((*LEVELS, "--classes", "a,b,c,d"), "4 names and a background make 5 columns, the model has 3"),
         (("--priors-file", "missing.npy"), "missing.npy: no such file"),
     ],
 )
 def test_what_is_missing_or_wrong_is_one_line(tmp_path, capsys, options, message):
     assert message in _refused(capsys, _model(tmp_path, _background_wins(3, 0)), *options)
+
+
+def test_a_column_in_the_middle_that_wins_is_said(tmp_path, capsys):
+    path = _model(tmp_path, _background_wins(3, 1))
+    assert _draft(path, "--classes", " x , y ").class_names == ("x", "y")
+    assert "column 0, as usual, although column 1 wins" in capsys.readouterr().err
+
+
+def test_outputs_that_cannot_be_heads_are_left_out(tmp_path):
+    path = _model(tmp_path, _background_wins(3, 0))
+    add_scalar_output(path)
+    assert _draft(path).outputs == OutputSpec("loc", "conf")
 
 
 def test_an_existing_spec_is_not_overwritten(tmp_path, capsys):

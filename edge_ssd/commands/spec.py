@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..run import names_list
 from ..spec import COLORS, LOC_ORDERS, RESIZE_MODES, SCORE_ACTIVATIONS
 
 DESCRIPTION = """\
@@ -29,7 +30,7 @@ def add_parser(subparsers):
     parser.add_argument("--force", action="store_true", help="overwrite an existing spec")
     parser.add_argument(
         "--classes",
-        type=lambda text: tuple(text.split(",")),
+        type=names_list,
         default=(),
         metavar="A,B",
         help="foreground classes, in the order of the columns",
@@ -66,6 +67,9 @@ def add_parser(subparsers):
     parser.add_argument("--activation", choices=SCORE_ACTIVATIONS, default="")
     parser.add_argument("--background", type=int, metavar="N", help="column of background; -1: none")
     parser.add_argument("--loc-order", choices=LOC_ORDERS, default="cxcywh", help="cycxhw is TensorFlow's")
+    parser.add_argument(
+        "--variance", type=float, nargs=2, default=(0.1, 0.2), metavar="V", help="of centre and size"
+    )
     parser.add_argument("--iou-threshold", type=float, default=0.45)
     parser.add_argument("--score-threshold", type=float, default=0.01)
     parser.set_defaults(main=main)
@@ -82,6 +86,8 @@ def main(arguments):
     spec, guesses = draft_spec(arguments.model, DraftOptions(**values))
     spec.save(target)
     print(f"wrote {target}", file=sys.stderr)
-    for guess in [*guesses, f"mean, std, color: {arguments.mean}, {arguments.std}, {arguments.color}"]:
+    given = ("color", "mean", "std", "resize", "variance", "loc_order")
+    taken = ", ".join(f"{name} {getattr(arguments, name)}" for name in given)
+    for guess in [*guesses, f"what the model cannot tell: {taken}"]:
         print(f"  check {guess}", file=sys.stderr)
     return 0

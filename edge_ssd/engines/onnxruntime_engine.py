@@ -9,7 +9,7 @@ import onnxruntime
 
 from ..cpu_info import usable_cores
 
-_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+INPUT_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
 
 class OnnxRuntimeEngine:
@@ -22,12 +22,13 @@ class OnnxRuntimeEngine:
     """
 
     def __init__(self, path, spec, threads=0):
+        self._path = path
         self._session = open_session(path, threads)
         entry = _checked_input(self._session, spec, path)
         _check_outputs(self._session, spec, path)
         self._input_name = entry.name
         self._output_names = [spec.outputs.loc, spec.outputs.conf]
-        self.input_dtype = _DTYPES[entry.type]
+        self.input_dtype = INPUT_DTYPES[entry.type]
         self.max_batch = entry.shape[0] if isinstance(entry.shape[0], int) else 0
         self.description = f"ONNX Runtime {onnxruntime.__version__}, CPU"
 
@@ -38,7 +39,9 @@ class OnnxRuntimeEngine:
             if count > self.max_batch:
                 raise ValueError(f"batch: this model takes {self.max_batch} images at a time, got {count}")
             batch = np.concatenate([batch, np.zeros((self.max_batch - count, *batch.shape[1:]), batch.dtype)])
-        loc, conf = self._session.run(self._output_names, {self._input_name: batch})
+        if self._session is None:
+            raise ValueError("the engine is closed")
+        loc, conf = run_session(self._session, self._output_names, {self._input_name: batch}, self._path)
         return loc[:count], conf[:count]
 
     def close(self):
@@ -61,10 +64,21 @@ def open_session(path, threads=0):
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        reason = str(error).splitlines()[0].split(" : ")[-1].strip()
         raise ValueError(
-            f"{path}: ONNX Runtime cannot load this model ({reason}). Is the file complete, and is it ONNX?"
+            f"{path}: ONNX Runtime cannot load this model ({_reason(error)}). Is the file complete, and is it ONNX?"
         ) from error
+
+
+def run_session(session, names, feeds, path):
+    """The outputs `names` of a session. Raises ValueError naming the model file when the network fails."""
+    try:
+        return session.run(names, feeds)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+        raise ValueError(f"{path}: the network fails in ONNX Runtime ({_reason(error)})") from error
+
+
+def _reason(error):
+    return str(error).splitlines()[0].split(" : ")[-1].strip()
 
 
 def _checked_input(session, spec, path):
@@ -76,7 +90,7 @@ def _checked_input(session, spec, path):
         )
     if len(entries) > 1:
         raise ValueError(f"{path}: expected one input, the model has {_listed(entries)}")
-    if entry.type not in _DTYPES:
+    if entry.type not in INPUT_DTYPES:
         raise ValueError(f"{path}: input {entry.name!r}: expected float32 or float16, got {entry.type}")
     wanted = (3, *spec.input.size)
     given = tuple(entry.shape[1:])

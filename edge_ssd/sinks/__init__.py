@@ -12,8 +12,11 @@ import numpy as np
 from ..detections import Detections
 from ..frames import Frame
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi")
-SNAPSHOT_SUFFIXES = (".png", ".jpg")
+_SUFFIXES = {
+    "jsonl": (".jsonl",),
+    "video": (".mp4", ".mov", ".mkv", ".avi"),
+    "snapshot": (".png", ".jpg"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,36 +48,67 @@ def open_sink(target, fps=0.0, is_live=False):
 
     Raises ValueError for another kind of name, OSError when it cannot be written.
     """
-    if target == "null":
+    kind = kind_of_output(target)
+    if kind == "null":
         return NullSink()
-    if target == "window":
+    if kind == "window":
         from .window import WindowSink
 
         return WindowSink()
+    if kind == "-":
+        from .jsonl import JsonlSink
+
+        return JsonlSink(os.fdopen(os.dup(1), "wb", buffering=0), "standard output")
+    return _FILE_SINKS[kind](Path(target).expanduser(), fps, is_live)
+
+
+def kind_of_output(target):
+    """What kind of output a name stands for: "-", "null", "window", "jsonl", "video", "snapshot" or "folder".
+
+    Raises ValueError naming the known ones for a suffix that is none of them.
+    """
+    if target in ("-", "null", "window"):
+        return target
+    path = Path(target).expanduser()
+    if not path.suffix or str(target).endswith("/"):
+        return "folder"
+    for kind, suffixes in _SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            return kind
+    if path.is_dir():
+        return "folder"
+    known = ", ".join(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+    raise ValueError(f"{target}: expected an output ending in {known}, or a folder")
+
+
+def _jsonl_sink(path, _fps, _is_live):
     from .jsonl import JsonlSink
 
-    if target == "-":
-        return JsonlSink(os.fdopen(os.dup(1), "wb", buffering=0), "standard output")
-    path = Path(target).expanduser()
-    if path.suffix == ".jsonl":
-        return JsonlSink(_create(path), str(path))
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        from .video import VideoSink
+    return JsonlSink(_create(path), str(path))
 
-        _create(path).close()
-        return VideoSink(path, fps, is_live)
-    if path.suffix.lower() in SNAPSHOT_SUFFIXES and not path.is_dir():
-        from .snapshot import SnapshotSink
 
-        _create(path).close()
-        return SnapshotSink(path)
-    if path.suffix and not path.is_dir() and not str(target).endswith("/"):
-        known = (".jsonl", *VIDEO_SUFFIXES, *SNAPSHOT_SUFFIXES)
-        raise ValueError(f"{target}: expected an output ending in {', '.join(known)}, or a folder")
+def _video_sink(path, fps, is_live):
+    from .video import VideoSink
+
+    _create(path).close()
+    return VideoSink(path, fps, is_live)
+
+
+def _snapshot_sink(path, _fps, _is_live):
+    from .snapshot import SnapshotSink
+
+    _create(path).close()
+    return SnapshotSink(path)
+
+
+def _folder_sink(path, _fps, _is_live):
     from .png import PngFolderSink
 
     _make_folder(path)
     return PngFolderSink(path)
+
+
+_FILE_SINKS = {"jsonl": _jsonl_sink, "video": _video_sink, "snapshot": _snapshot_sink, "folder": _folder_sink}
 
 
 def _create(path):

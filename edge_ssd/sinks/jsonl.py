@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 
 
@@ -20,7 +21,8 @@ class JsonlSink:
     def write(self, result):
         # In ASCII with escapes: a file's name may hold bytes that are no UTF-8, which JSON must be.
         data = (json.dumps(record(result), separators=(",", ":")) + "\n").encode("ascii")
-        whole = self._file.tell() if self._file.seekable() else None
+        # Not tell(): a file that is appended to says 0 before its first write.
+        whole = self._file.seek(0, os.SEEK_END) if self._file.seekable() else None
         try:
             while data:
                 data = data[self._file.write(data) :]

@@ -151,13 +151,15 @@ class _Reopening:
         self._open, self._address, self._closing = open_reader, address, closing
         self._retry_seconds = retry_seconds
         self._sequence = 0
-        self.reopened = 0
+        self.reopened = self._skipped_before = 0
+        self._lost_since = None  # from the first failure to the next frame, however often it opens between
+        self._pause_s = _FIRST_PAUSE_S
         self._reader = open_reader()
         self.is_live = self._reader.is_live
 
     fps = property(lambda self: self._reader.fps)
     frame_count = property(lambda self: self._reader.frame_count)
-    skipped = property(lambda self: self._reader.skipped)
+    skipped = property(lambda self: self._skipped_before + self._reader.skipped)
 
     def read(self):
         while not self._closing.is_set():
@@ -173,30 +175,37 @@ class _Reopening:
                 continue
             if frame is None:
                 return None
+            if self._lost_since is not None:
+                self._found_again()
             frame = replace(frame, sequence=self._sequence)
             self._sequence += 1
             return frame
         return None
 
+    def _found_again(self):
+        self._lost_since, self._pause_s = None, _FIRST_PAUSE_S
+        self.reopened += 1
+        log.warning("%s: back", self._address)
+
     def _reopen(self, error):
-        """Tries until the source is back; raises the last error after retry_seconds."""
+        """Tries until the source opens; raises the last error when no frame came for retry_seconds."""
         self._reader.close()
-        deadline = time.monotonic() + self._retry_seconds
-        pause_s = _FIRST_PAUSE_S
+        if self._lost_since is None:
+            self._lost_since = time.monotonic()
         while True:
-            if time.monotonic() + pause_s > deadline:
+            if time.monotonic() + self._pause_s > self._lost_since + self._retry_seconds:
                 raise error
-            log.warning("%s; trying again in %.1f s", error, pause_s)
-            if self._closing.wait(pause_s):
+            log.warning("%s; trying again in %.1f s", error, self._pause_s)
+            if self._closing.wait(self._pause_s):
                 return
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
             try:
-                self._reader = self._open()
+                reader = self._open()
             except (OSError, ValueError) as failure:
                 error = OSError(str(failure))
                 continue
-            self.reopened += 1
-            log.warning("%s: back", self._address)
+            self._skipped_before += self._reader.skipped
+            self._reader = reader
             return
 
     def close(self):

@@ -106,6 +106,8 @@ def make_loader(images, sampler, batch_size, workers):
         collate_fn=collate,
         drop_last=True,
         persistent_workers=workers > 0,
+        # Not by fork: a process that has OpenCV's or ONNX Runtime's threads hangs in its child.
+        multiprocessing_context="forkserver" if workers > 0 else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
     )

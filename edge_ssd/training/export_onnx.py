@@ -70,8 +70,25 @@ def _write_graph(model, spec, path):
         )
     proto = program.model_proto
     proto.producer_name = "edge_ssd"
+    _strip_origins(proto)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save_model(proto, str(path))
+
+
+def _strip_origins(proto):
+    """Takes out where each node came from: stack traces with the paths of the exporting machine."""
+    graph = proto.graph
+    for holder in (
+        proto,
+        graph,
+        *graph.node,
+        *graph.value_info,
+        *graph.input,
+        *graph.output,
+        *graph.initializer,
+    ):
+        del holder.metadata_props[:]
+        holder.doc_string = ""
 
 
 @contextmanager

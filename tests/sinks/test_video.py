@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ssd.sinks import VIDEO_SUFFIXES, open_sink
+from edge_ssd.sinks import open_sink
 from edge_ssd.sinks.video import _fitted
 from tests.results import result
 
@@ -38,7 +38,7 @@ def recorded(path, images, times_ms=None, fps=30.0, is_live=False):
     return frames_of(path)[0]
 
 
-@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".avi"])
 def test_every_suffix_gives_a_video_of_every_frame(tmp_path, suffix):
     frames = recorded(tmp_path / f"a{suffix}", [grey(20 * i) for i in range(10)])
     assert len(frames) == 10

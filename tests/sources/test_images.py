@@ -169,3 +169,8 @@ def test_names_that_are_not_utf8(tmp_path):
     with open_source(tmp_path) as source:
         (frame,) = source
     assert os.fsencode(frame.source) == path
+
+
+def test_what_follows_the_end_of_a_png_does_not_matter(tmp_path):
+    data = encoded(picture(), ".png") + b"\0" * 64
+    assert read_image(written(tmp_path / "a.png", data)).shape == (48, 64, 3)

@@ -234,3 +234,30 @@ source.read()
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stdout, done.stderr) == (0, "closed\n", "")
+
+
+def test_a_device_that_opens_without_giving_a_frame_is_given_up_in_time(monkeypatch):
+    monkeypatch.setattr("edge_ssd.sources.source._FIRST_PAUSE_S", 0.02)
+    lost = OSError("no frame")
+    readers = [FakeReader(2, is_live=True, failure=lost)]
+    readers += [FakeReader(0, is_live=True, failure=lost) for _ in range(50)]
+    for reader in readers:
+        reader.skipped = 10
+    with opened(*readers, policy="every", retry_seconds=0.3) as source:
+        assert [source.read().sequence, source.read().sequence] == [0, 1]
+        with pytest.raises(OSError, match="no frame"):
+            source.read()
+        tried = sum(reader.closed > 0 for reader in readers)
+        assert 2 <= tried <= 6  # pauses of 0.02, 0.04, 0.08, 0.16 s
+        assert source.reopened == 0  # it was never back
+        assert source.skipped == 10 * tried
+
+
+def test_what_was_skipped_before_a_reopening_counts(monkeypatch):
+    monkeypatch.setattr("edge_ssd.sources.source._FIRST_PAUSE_S", 0.01)
+    first, second = FakeReader(1, is_live=True, failure=OSError("lost")), FakeReader(1, is_live=True)
+    first.skipped, second.skipped = 3, 4
+    with opened(first, second, policy="every") as source:
+        assert [frame.sequence for frame in source] == [0, 1]
+        assert source.skipped == 7
+        assert source.reopened == 1

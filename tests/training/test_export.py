@@ -123,3 +123,9 @@ def test_graph_that_differs_from_torch_takes_no_files_place(small, tmp_path, mon
 def test_other_suffix_is_refused(small, tmp_path):
     with pytest.raises(ValueError, match=r"expected a name that ends in \.onnx"):
         export_onnx(small, small.spec(NAMES), tmp_path / "m.engine")
+
+
+def test_the_file_says_nothing_of_the_machine_that_wrote_it(exported):
+    data = exported.read_bytes()
+    for place in (b"site-packages", b".py", b"stack_trace"):
+        assert place not in data
