@@ -287,11 +287,10 @@ def _rows_that_may_fire(conf, activation, background_index, threshold, finite):
     A softmax probability is at most the sigmoid of its logit less the background's: the other classes
     can only lower it. So most priors are ruled out by comparisons, without an exponential.
     """
-    may = np.ones(len(conf), bool) if finite is None else finite
     if activation != "none" and (
         not 0 < threshold < 1 or (activation, background_index) == ("softmax", None)
     ):
-        return np.flatnonzero(may)
+        return np.arange(len(conf)) if finite is None else np.flatnonzero(finite)
     lowest = threshold
     if activation != "none":
         lowest = np.float32(math.log(threshold / (1.0 - float(threshold))) - _LOGIT_MARGIN)

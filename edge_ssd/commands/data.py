@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from . import plotting
+
 DESCRIPTION = """\
 Sizes, classes, overlaps and light of a data set, as a table and a picture.
 
@@ -48,10 +50,6 @@ def main(arguments):
 
 
 def _load_plotter():
-    try:
+    with plotting():
         from ..datasets.plot import plot_statistics
-    except ImportError as error:
-        raise ImportError(
-            f"--plot needs the 'matplotlib' package ({error}): pip install edge-ssd[eval]"
-        ) from None
     return plot_statistics

@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from . import plotting
+
 DESCRIPTION = """\
 VOC and COCO average precision of a model, an engine or a checkpoint.
 
@@ -77,10 +79,6 @@ def _write_json(report, path):
 
 
 def _load_plotter():
-    try:
+    with plotting():
         from ..evaluation.plot import plot_curves
-    except ImportError as error:
-        raise ImportError(
-            f"--plot needs the 'matplotlib' package ({error}): pip install edge-ssd[eval]"
-        ) from None
     return plot_curves
