@@ -29,6 +29,7 @@ class Frame:
         camera's driver, the stream's own clock, or the moment the frame arrived here.
     sequence: number of the frame since the source opened; a gap is a drop.   source: file or address.
     capture_ms: what reading and decoding it took; waiting for a live camera is not in it.
+    copies: how often the CPU copied the pixels since the driver or the decoder gave them.
 
     Raises ValueError for a shape, dtype or layout that does not fit.
     """
@@ -42,6 +43,7 @@ class Frame:
     sequence: int = 0
     source: str = ""
     capture_ms: float = 0.0
+    copies: int = 0
 
     def __post_init__(self):
         for name, choices in (

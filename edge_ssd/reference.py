@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from .boxes import box_area, decode_boxes, intersections
 from .frames import split_planes
+from .kernels.color import yuv_to_rgb
 from .resize import plan_resize
 
 # Where the red, green and blue of a pixel lie in what `_colors` returns.
 _RGB_CHANNELS = {"bgr8": (2, 1, 0), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
-
-# Red and blue weights of luma: ITU-R BT.601-7 section 2.5.1, BT.709-6 item 3.2.
-_LUMA_WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 
 # From this many source rows for one row of the input, it is cheaper to fetch the two rows that bilinear
 # interpolation reads than to convert the whole image to float; it also bounds the memory of huge stills.
@@ -64,7 +61,7 @@ def preprocess(image, spec, pixel_format="bgr8", color_matrix="bt601", color_ran
     plan = plan_resize(planes[0].shape[:2], spec.input.size, spec.input.resize)
     if out is None:
         out = np.empty((3, *spec.input.size), np.float32)
-    resized = _resize(planes, pixel_format, _yuv_to_rgb(color_matrix, color_range), plan.inner_size)
+    resized = _resize(planes, pixel_format, yuv_to_rgb(color_matrix, color_range), plan.inner_size)
     _normalise(resized, pixel_format, spec.input, plan, out)
     return out[None], plan
 
@@ -136,24 +133,6 @@ def _yuv_pixels(planes, pixel_format):
             repeated = np.ascontiguousarray(plane)
             parts.append(cv2.resize(repeated, (width, height), interpolation=cv2.INTER_NEAREST))
     return cv2.merge(parts)
-
-
-class _YuvToRgb(NamedTuple):
-    """matrix: (3, 4) float32, r g b = matrix @ (y, u, v, 1) on the 0..255 scale.   black: luma of black."""
-
-    matrix: np.ndarray
-    black: np.float32
-
-
-@lru_cache
-def _yuv_to_rgb(color_matrix, color_range):
-    red, blue = _LUMA_WEIGHTS[color_matrix]
-    green = 1 - red - blue
-    luma, chroma, black = (255 / 219, 255 / 224, 16) if color_range == "limited" else (1.0, 1.0, 0)
-    u = np.array([0, -2 * blue * (1 - blue) / green, 2 * (1 - blue)]) * chroma
-    v = np.array([2 * (1 - red), -2 * red * (1 - red) / green, 0]) * chroma
-    matrix = np.stack([np.full(3, luma), u, v, -luma * black - 128 * (u + v)], axis=1)
-    return _YuvToRgb(matrix.astype(np.float32), np.float32(black))
 
 
 @lru_cache

@@ -1,0 +1,34 @@
+"""What the kernels need to know of a spec, in plain numbers."""
+
+from __future__ import annotations
+
+from ..kernels import PostprocessSettings, preprocess_constants
+
+
+def postprocess_settings(spec, labels=None):
+    """The PostprocessSettings of a SsdSpec.
+
+    labels: (K,) indices into class_names to look for; all when None.
+    Raises ValueError for limits that are beyond the kernels'.
+    """
+    labels = range(len(spec.class_names)) if labels is None else sorted(int(label) for label in labels)
+    background = spec.background_index
+    limits = spec.postprocess
+    return PostprocessSettings(
+        num_columns=spec.num_columns,
+        columns=tuple(label + (background is not None and label >= background) for label in labels),
+        labels=tuple(labels),
+        activation=spec.score_activation,
+        score_threshold=limits.score_threshold,
+        iou_threshold=limits.iou_threshold,
+        top_k=limits.top_k,
+        max_detections=limits.max_detections,
+        variance=spec.variance,
+        y_first=spec.loc_order == "cycxhw",
+        clip=limits.clip_boxes == "before_nms",
+    )
+
+
+def input_constants(spec):
+    """The `constants` of the preprocess kernel, (61,) float32, of a SsdSpec."""
+    return preprocess_constants(spec.input.mean, spec.input.std, spec.input.pad_value)

@@ -1,0 +1,201 @@
+"""The GPU through CuPy: memory, streams, events and compiled kernels. All that touches CUDA goes through here.
+
+It is thin on purpose, since it runs on a GPU alone: what is built on it (the launchers, the pipeline of a frame)
+runs in the tests on a simulated device with the same methods.
+"""
+
+from __future__ import annotations
+
+import cupy
+import numpy as np
+from cupy.cuda import runtime
+
+from .source import OPTIONS, kernel_source
+
+# Waiting sleeps instead of polling: it leaves the core to others, and answers some tens of microseconds later.
+BLOCKING, SPINNING = "block", "spin"
+
+
+class Device:
+    """The current CUDA device and two streams of its own: for frames (`stream`), for uploads (`copy_stream`).
+
+    name: as the driver has it.   compute_capability: (major, minor).   is_integrated: the GPU shares the
+    CPU's memory, as on a Jetson.
+
+    Raises OSError in one line when there is no usable GPU.
+    """
+
+    def __init__(self):
+        try:
+            self._index = runtime.getDevice()
+            properties = runtime.getDeviceProperties(self._index)
+        except runtime.CUDARuntimeError as error:
+            raise OSError(
+                f"no usable CUDA device ({_reason(error)}). Is the driver loaded (nvidia-smi), and does it "
+                f"support CUDA {_version(runtime.runtimeGetVersion())}, for which this CuPy was made? "
+                "An .onnx model runs on the CPU"
+            ) from error
+        self.name = properties["name"].decode()
+        self.compute_capability = (properties["major"], properties["minor"])
+        self.is_integrated = bool(properties["integrated"])
+        self.stream, self.copy_stream = Stream(), Stream()
+        self._kernels = {}
+
+    # ---- memory
+
+    def empty(self, shape, dtype):
+        """A device array, not initialised. Raises MemoryError in one line when there is no room."""
+        try:
+            return cupy.empty(shape, dtype)
+        except cupy.cuda.memory.OutOfMemoryError as error:
+            free, total = runtime.memGetInfo()
+            raise MemoryError(
+                f"out of GPU memory: {free >> 20} of {total >> 20} MiB are free on {self.name}. "
+                "Close other programs on the GPU, or take a smaller batch"
+            ) from error
+
+    def array(self, host):
+        """A device array with the values of a NumPy array; waits for the copy."""
+        array = self.empty(host.shape, host.dtype)
+        array.set(host)
+        return array
+
+    def owns(self, array):
+        """Whether this is an array on this device."""
+        return isinstance(array, cupy.ndarray) and array.device.id == self._index
+
+    def address(self, array):
+        """Where an array of this device begins."""
+        return array.data.ptr
+
+    def to_host(self, array):
+        """A NumPy copy of a device array; waits for the whole device. Not for use in a frame."""
+        runtime.deviceSynchronize()
+        return cupy.asnumpy(array)
+
+    def page_locked(self, nbytes):
+        """(host, address): (nbytes,) uint8 that uploads read without a copy, and where the device sees it."""
+        pointer = runtime.hostAlloc(max(nbytes, 1), runtime.hostAllocMapped | runtime.hostAllocPortable)
+        memory = _HostMemory(pointer, nbytes)
+        # Under unified addressing, which every 64-bit system has, both see it at the same place.
+        return np.asarray(memory), pointer
+
+    def upload(self, array, host):
+        """Copies a page-locked host array to a device array of the same bytes, on the current stream."""
+        runtime.memcpyAsync(
+            array.data.ptr, host.ctypes.data, array.nbytes, runtime.memcpyHostToDevice, _current()
+        )
+
+    def download(self, host, array):
+        """Copies a device array to a page-locked host array of the same bytes, on the current stream."""
+        runtime.memcpyAsync(
+            host.ctypes.data, array.data.ptr, array.nbytes, runtime.memcpyDeviceToHost, _current()
+        )
+
+    # ---- order
+
+    def event(self, wait=SPINNING):
+        """An Event; wait: how its `synchronize` waits, "spin" or "block"."""
+        return Event(wait)
+
+    def wait_for_foreign(self, stream_pointer):
+        """The current stream goes on when all that another library gave to its stream so far is done.
+
+        stream_pointer: a cudaStream_t as an integer; 1 and 2 are CUDA's default streams.
+        """
+        event = cupy.cuda.Event(disable_timing=True)
+        event.record(cupy.cuda.ExternalStream(stream_pointer))
+        cupy.cuda.get_current_stream().wait_event(event)
+
+    # ---- kernels
+
+    def kernel(self, name, **defines):
+        """kernel(grid, block, arguments, shared_bytes) launches NAME.cu on the current stream.
+
+        defines: macros of the source, such as HEAD="float". Compiled once, then kept by CuPy on disk.
+        """
+        key = (name, *sorted(defines.items()))
+        if key not in self._kernels:
+            if cupy.cuda.get_current_stream().is_capturing():
+                raise RuntimeError(f"{name} must have run once before it is captured")
+            self._kernels[key] = self._compiled(name, defines)
+        return self._kernels[key]
+
+    def _compiled(self, name, defines):
+        options = (*OPTIONS, *(f"-D{macro}={value}" for macro, value in defines.items()))
+        module = cupy.RawModule(code=kernel_source(name), options=options)
+        function = module.get_function("clock_ns" if name == "clock" else name)
+
+        def launch(grid, block, arguments, shared_bytes):
+            function(grid, (block,), arguments, shared_mem=shared_bytes)
+
+        return launch
+
+
+class Stream:
+    """A stream that waits for no other; as a context, everything is launched on it."""
+
+    def __init__(self):
+        self.cupy = cupy.cuda.Stream(non_blocking=True)
+
+    def __enter__(self):
+        self.cupy.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        return self.cupy.__exit__(*error)
+
+    def wait_for(self, event):
+        """What comes later on this stream starts when the event has happened."""
+        self.cupy.wait_event(event.cupy)
+
+    def synchronize(self):
+        """Waits until all that this stream was given is done."""
+        self.cupy.synchronize()
+
+
+class Event:
+    """A point on a stream."""
+
+    def __init__(self, wait):
+        self.cupy = cupy.cuda.Event(block=wait == BLOCKING, disable_timing=True)
+        self._spins = wait != BLOCKING
+
+    def record(self):
+        """Puts it at the end of the current stream."""
+        self.cupy.record(cupy.cuda.get_current_stream())
+
+    def synchronize(self):
+        """Waits until it has happened; at once when it was never recorded."""
+        if self._spins:
+            # Polling answers at once; cudaEventSynchronize may yield, depending on how the context was made.
+            while not self.cupy.done:
+                pass
+        else:
+            self.cupy.synchronize()
+
+
+class _HostMemory:
+    """Page-locked memory that is freed with the last array that looks into it."""
+
+    def __init__(self, pointer, nbytes):
+        self._pointer = pointer
+        self.__array_interface__ = {"shape": (nbytes,), "typestr": "|u1", "data": (pointer, False), "version": 3}
+
+    def __del__(self):
+        try:
+            runtime.freeHost(self._pointer)
+        except Exception:  # the context is gone when the program ends
+            pass
+
+
+def _current():
+    return cupy.cuda.get_current_stream().ptr
+
+
+def _reason(error):
+    return str(error).split(":")[-1].strip()
+
+
+def _version(number):
+    return f"{number // 1000}.{number % 1000 // 10}"
