@@ -34,6 +34,16 @@ def head_define(dtype):
     return types[np.dtype(dtype)]
 
 
+def ints(*values):
+    """Launch arguments of type int: CuPy passes a Python number as 64 bits, whatever the kernel takes."""
+    return tuple(np.int32(value) for value in values)
+
+
+def floats(*values):
+    """Launch arguments of type float."""
+    return tuple(np.float32(value) for value in values)
+
+
 def check_block(block, most=1024):
     """Raises ValueError for a number of threads that a kernel does not take."""
     if block % 32 or not 32 <= block <= most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import check_array, check_block, head_define
+from .arrays import check_array, check_block, floats, head_define, ints
 from .score_candidates import num_tiles
 
 # 28 KB of shared memory for a block, which leaves room for others beside it.
@@ -65,9 +65,11 @@ def class_nms(
     device.kernel("class_nms", HEAD=head_define(loc.dtype))(
         (num_classes, batch_size),
         block,
-        (fired, scores, loc, priors, kept_boxes, kept_scores, kept_counts, np.int32(num_priors))
-        + (np.int32(max(num_priors - 1, 1).bit_length()), np.int32(capacity), np.int32(top_k))
-        + (np.int32(max_kept), np.float32(iou_threshold), np.float32(variance[0]), np.float32(variance[1]))
-        + (np.int32(y_first), np.int32(clip)),
+        (
+            *(fired, scores, loc, priors, kept_boxes, kept_scores, kept_counts),
+            *ints(num_priors, max(num_priors - 1, 1).bit_length(), capacity, top_k, max_kept),
+            *floats(iou_threshold, *variance),
+            *ints(y_first, clip),
+        ),
         shared_bytes=8 * top_k + max(8 * capacity, 16 * top_k) + 4 * max_kept,
     )

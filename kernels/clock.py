@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import check_array
+from .arrays import check_array, ints
 
 
 def clock_ns(device, times, i):
@@ -15,4 +15,4 @@ def clock_ns(device, times, i):
     check_array(device, "times", times, times.shape, np.uint64)
     if not 0 <= i < len(times):
         raise ValueError(f"i: expected 0 to {len(times) - 1}, got {i}")
-    device.kernel("clock")((1,), 32, (times, np.int32(i)), shared_bytes=0)
+    device.kernel("clock")((1,), 32, (times, *ints(i)), shared_bytes=0)

@@ -23,6 +23,9 @@ __device__ inline u32 lanes_below() { return (1u << lane_index()) - 1; }
 __device__ inline float widen(float value) { return value; }
 __device__ inline float widen(__half value) { return __half2float(value); }
 
+__device__ inline void store(float* at, float value) { *at = value; }
+__device__ inline void store(__half* at, float value) { *at = __float2half_rn(value); }
+
 // NaN and Inf have all exponent bits set.
 __device__ inline bool is_finite(float value) { return (__float_as_uint(value) & 0x7f800000u) != 0x7f800000u; }
 

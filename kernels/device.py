@@ -6,6 +6,8 @@ runs in the tests on a simulated device with the same methods.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import cupy
 import numpy as np
 from cupy.cuda import runtime
@@ -180,13 +182,16 @@ class _HostMemory:
 
     def __init__(self, pointer, nbytes):
         self._pointer = pointer
-        self.__array_interface__ = {"shape": (nbytes,), "typestr": "|u1", "data": (pointer, False), "version": 3}
+        self.__array_interface__ = {
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (pointer, False),
+            "version": 3,
+        }
 
     def __del__(self):
-        try:
+        with suppress(Exception):  # the context is gone when the program ends
             runtime.freeHost(self._pointer)
-        except Exception:  # the context is gone when the program ends
-            pass
 
 
 def _current():

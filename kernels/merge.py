@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import check_array, check_block
+from .arrays import check_array, check_block, ints
 
 # 8 KB of shared memory, and a thread for each.
 MAX_DETECTIONS = 1024
@@ -36,8 +36,9 @@ def merge(device, kept_boxes, kept_scores, kept_counts, dropped, labels, rows, c
     device.kernel("merge")(
         (1, batch_size),
         block,
-        (kept_boxes, kept_scores, kept_counts, dropped, labels, rows, counts, np.int32(num_classes))
-        + (np.int32(dropped.shape[1]), np.int32(max(ranks - 1, 1).bit_length()), np.int32(max_kept))
-        + (np.int32(max_detections),),
+        (
+            *(kept_boxes, kept_scores, kept_counts, dropped, labels, rows, counts),
+            *ints(num_classes, dropped.shape[1], max(ranks - 1, 1).bit_length(), max_kept, max_detections),
+        ),
         shared_bytes=8 * max_detections,
     )

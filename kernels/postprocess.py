@@ -36,9 +36,7 @@ class PostprocessSettings:
 
     def __post_init__(self):
         if self.activation not in ACTIVATIONS:
-            raise ValueError(
-                f"activation: expected one of {', '.join(ACTIVATIONS)}, got {self.activation!r}"
-            )
+            raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
         if not 1 <= self.top_k <= MAX_TOP_K:
             raise ValueError(f"top_k: expected 1 to {MAX_TOP_K} on a GPU, got {self.top_k}")
         if not 1 <= self.max_detections <= MAX_DETECTIONS:
@@ -75,7 +73,9 @@ class Postprocess:
         self._kept_boxes = device.empty((batch_size, num_classes, kept, 4), np.float32)
         self._kept_scores = device.empty((batch_size, num_classes, kept), np.float32)
         self._kept_counts = device.empty((batch_size, num_classes), np.int32)
-        self.rows = device.empty((batch_size, settings.max_detections, 6), np.float32) if rows is None else rows
+        self.rows = (
+            device.empty((batch_size, settings.max_detections, 6), np.float32) if rows is None else rows
+        )
         self.counts = device.empty((batch_size, 2), np.int32) if counts is None else counts
         self._conf_shape = (batch_size, num_priors, settings.num_columns)
 

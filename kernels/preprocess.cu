@@ -35,9 +35,6 @@ namespace {
 
 constexpr int TILE_WIDTH = 32, TILE_HEIGHT = 8, PIECE = 16;
 
-__device__ inline void store(float* at, float value) { *at = value; }
-__device__ inline void store(__half* at, float value) { *at = __float2half_rn(value); }
-
 // Two neighbours in the source and the weight of the second.
 struct Tap {
     int low, high;
@@ -58,77 +55,112 @@ __device__ Tap tap_of(int i, int source, int target)
 // What a block needs of one plane: some rows, and of each the bytes first_byte .. end_byte.
 struct Window {
     const u8* plane;
-    u8* held;
     int pitch, row_bytes, row_shift;  // row_shift 1: a chroma plane with half the rows
     int first_byte, end_byte, slot_bytes;
+    int held;   // where its first slot begins in shared memory
+    u32 phase;  // low bits of the address of first_byte in row 0
 
     __device__ int row(int y) const { return y >> row_shift; }
 
-    // Byte `x` of the row of `y`, which is held in `slot`: pieces are aligned as the source is.
-    __device__ u8 at(int slot, int y, int x) const
+    // Where byte `x` of the row of `y` lies, which is held in `slot`: pieces are aligned as the source is.
+    __device__ int at(int slot, int y, int x) const
     {
-        const u32 lead = (u32)((u64)plane + first_byte + (u64)row(y) * pitch) % PIECE;
-        return held[slot * slot_bytes + lead + x - first_byte];
+        return held + slot * slot_bytes + (phase + row(y) * pitch) % PIECE + x - first_byte;
     }
 };
 
-// The part of a tile that is worked on at a time, and what it needs of the frame's planes.
-struct Part {
-    const Tap *rows, *columns;  // of its pixels
-    int num_rows, num_columns, num_windows, bytes;
+// A tile of the input, in shared memory: its frame, its taps, and the part of it that is worked on.
+struct Tile {
+    FrameDescriptor frame;
+    Tap rows[TILE_HEIGHT], columns[TILE_WIDTH];
+    int part_rows, part_columns;  // of a part at most
+    int first_row, first_column, num_rows, num_columns, num_windows, bytes;  // of the part in hand
     bool paired;  // a slot for each of the two rows of each tap; else one for each row from the first to the last
     Window windows[3];
 
+    // The tile's place in the resized frame; what lies outside of that is padding.
+    __device__ int x0() const { return blockIdx.x * TILE_WIDTH - frame.left; }
+    __device__ int y0() const { return blockIdx.y * TILE_HEIGHT - frame.top; }
+    __device__ int x_begin() const { return max(0, -x0()); }
+    __device__ int y_begin() const { return max(0, -y0()); }
+    __device__ int x_end() const { return min(TILE_WIDTH, frame.inner_width - x0()); }
+    __device__ int y_end() const { return min(TILE_HEIGHT, frame.inner_height - y0()); }
+
+    __device__ int top_row() const { return rows[first_row].low; }
+    __device__ int bottom_row() const { return rows[first_row + num_rows - 1].high; }
+    __device__ int tap_row(int row, bool lower) const { return lower ? rows[first_row + row].high : rows[first_row + row].low; }
+
     __device__ int num_slots(const Window& window) const
     {
-        return paired ? 2 * num_rows : window.row(rows[num_rows - 1].high) - window.row(rows[0].low) + 1;
+        return paired ? 2 * num_rows : window.row(bottom_row()) - window.row(top_row()) + 1;
     }
     __device__ int slot(const Window& window, int row, bool lower) const
     {
-        if (paired) return 2 * row + lower;
-        return window.row(lower ? rows[row].high : rows[row].low) - window.row(rows[0].low);
+        return paired ? 2 * row + lower : window.row(tap_row(row, lower)) - window.row(top_row());
     }
-    __device__ const u8* source(const Window& window, int slot) const
+    __device__ int row_in(const Window& window, int slot) const
     {
-        int y = paired ? window.row(slot & 1 ? rows[slot / 2].high : rows[slot / 2].low) : window.row(rows[0].low) + slot;
-        return window.plane + (size_t)y * window.pitch;
+        return paired ? window.row(tap_row(slot / 2, slot & 1)) : window.row(top_row()) + slot;
     }
 
-    // By one thread: which bytes of which plane lie where in shared memory.
-    __device__ void lay_out(const FrameDescriptor& frame, const Tap* its_rows, int row_count, const Tap* its_columns, int column_count, u8* held)
+    // By one thread: the part that begins at row y and column x of the tile, and which bytes it needs.
+    __device__ void lay_out(int y, int x)
     {
-        rows = its_rows, columns = its_columns, num_rows = row_count, num_columns = column_count;
+        first_row = y, num_rows = min(part_rows, y_end() - y);
+        first_column = x, num_columns = min(part_columns, x_end() - x);
+        paired = bottom_row() - top_row() + 1 > 2 * num_rows;
         num_windows = bytes = 0;
-        paired = rows[num_rows - 1].high - rows[0].low + 1 > 2 * num_rows;
-        const int first = columns[0].low, last = columns[num_columns - 1].high;
-        if (frame.format <= RGB8) add(frame, held, first * 3, last * 3 + 3, frame.width * 3, 0);
-        else if (frame.format <= RGBA8) add(frame, held, first * 4, last * 4 + 4, frame.width * 4, 0);
-        else if (frame.format >= YUYV) add(frame, held, first / 2 * 4, last / 2 * 4 + 4, frame.width * 2, 0);
-        else add(frame, held, first, last + 1, frame.width, 0);
-        if (frame.format == NV12) add(frame, held, first / 2 * 2, last / 2 * 2 + 2, frame.width, 1);
-        for (int i = 1; frame.format == I420 && i < 3; ++i) add(frame, held, first / 2, last / 2 + 1, frame.width / 2, 1);
+        const int first = columns[x].low, last = columns[x + num_columns - 1].high;
+        if (frame.format <= RGB8) add(first * 3, last * 3 + 3, frame.width * 3, 0);
+        else if (frame.format <= RGBA8) add(first * 4, last * 4 + 4, frame.width * 4, 0);
+        else if (frame.format >= YUYV) add(first / 2 * 4, last / 2 * 4 + 4, frame.width * 2, 0);
+        else add(first, last + 1, frame.width, 0);
+        if (frame.format == NV12) add(first / 2 * 2, last / 2 * 2 + 2, frame.width, 1);
+        for (int i = 1; frame.format == I420 && i < 3; ++i) add(first / 2, last / 2 + 1, frame.width / 2, 1);
     }
 
-    __device__ void add(const FrameDescriptor& frame, u8* held, int first, int end, int row_bytes, int row_shift)
+    __device__ void add(int first, int end, int row_bytes, int row_shift)
     {
         Window& window = windows[num_windows];
         window.plane = (const u8*)frame.plane[num_windows], window.pitch = frame.pitch[num_windows];
         window.row_bytes = row_bytes, window.row_shift = row_shift, window.first_byte = first, window.end_byte = end;
-        window.slot_bytes = (end - first + 2 * PIECE - 2) / PIECE * PIECE, window.held = held + bytes;
+        window.slot_bytes = (end - first + 2 * PIECE - 2) / PIECE * PIECE;
+        window.held = bytes, window.phase = (u32)frame.plane[num_windows] + first;
         bytes += num_slots(window) * window.slot_bytes;
         ++num_windows;
     }
 
+    // By one thread: the largest parts that fit. Rows are divided first: the longer they are, the better they read.
+    __device__ void divide(int shared_bytes)
+    {
+        part_rows = y_end() - y_begin(), part_columns = x_end() - x_begin();
+        while (most_bytes() > shared_bytes) {
+            if (part_rows > 1) part_rows = (part_rows + 1) / 2;
+            else part_columns = (part_columns + 1) / 2;
+        }
+    }
+
+    __device__ int most_bytes()
+    {
+        int most = 0;
+        for (int y = y_begin(); y < y_end(); y += part_rows)
+            for (int x = x_begin(); x < x_end(); x += part_columns) {
+                lay_out(y, x);
+                most = max(most, bytes);
+            }
+        return most;
+    }
+
     // By all threads.
-    __device__ void fetch(const Window& window) const
+    __device__ void fetch(const Window& window, u8* held) const
     {
         const int pieces = window.slot_bytes / PIECE, total = num_slots(window) * pieces;
         for (int i = threadIdx.x; i < total; i += blockDim.x) {
             const int slot = i / pieces, piece = i - slot * pieces;
-            const u64 row = (u64)source(window, slot), end = row + window.row_bytes;
-            const u64 from = (row + window.first_byte) / PIECE * PIECE + piece * PIECE;
+            const u64 row = (u64)(window.plane + (size_t)row_in(window, slot) * window.pitch);
+            const u64 from = (row + window.first_byte) / PIECE * PIECE + piece * PIECE, end = row + window.row_bytes;
             if (from >= row + window.end_byte) continue;
-            u8* to = window.held + slot * window.slot_bytes + piece * PIECE;
+            u8* to = held + window.held + i * PIECE;
             if (from >= row && from + PIECE <= end) {
                 *(uint4*)to = *(const uint4*)from;
             } else {  // the ends of a row: what lies beyond may not be ours to read
@@ -155,74 +187,39 @@ __device__ Color from_yuv(const float* matrix, float y, float u, float v)
     return {rgb[0], rgb[1], rgb[2]};
 }
 
-// The colour of pixel (y, x), whose row is held for the upper or the lower row of a tap.
-__device__ Color color_at(const Part& part, int format, const float* matrix, int row, bool lower, int y, int x)
+// The colour of column x in one of the two rows of a tap, 0..255.
+__device__ Color color_at(const Tile& tile, const u8* held, const float* matrix, int row, bool lower, int x)
 {
-    const Window& first = part.windows[0];
-    const int slot = part.slot(first, row, lower);
+    const Window& first = tile.windows[0];
+    const int format = tile.frame.format, y = tile.tap_row(row, lower), slot = tile.slot(first, row, lower);
     if (format <= RGBA8) {
-        const int at = x * (format <= RGB8 ? 3 : 4), red = format == BGR8 || format == BGRA8 ? 2 : 0;
-        return {(float)first.at(slot, y, at + red), (float)first.at(slot, y, at + 1), (float)first.at(slot, y, at + 2 - red)};
+        const u8* pixel = held + first.at(slot, y, x * (format <= RGB8 ? 3 : 4));
+        const int red = format == BGR8 || format == BGRA8 ? 2 : 0;
+        return {(float)pixel[red], (float)pixel[1], (float)pixel[2 - red]};
     }
     if (format >= YUYV) {
-        const int luma = format == YUYV ? 0 : 1, pair = x / 2 * 4 + 1 - luma;
-        return from_yuv(matrix, first.at(slot, y, x * 2 + luma), first.at(slot, y, pair), first.at(slot, y, pair + 2));
+        const u8* pair = held + first.at(slot, y, x / 2 * 4);
+        const int luma = format == YUYV ? 0 : 1;
+        return from_yuv(matrix, pair[x % 2 * 2 + luma], pair[1 - luma], pair[3 - luma]);
     }
-    const float value = first.at(slot, y, x);
-    if (format == MONO8) return {value, value, value};
-    const Window &blue = part.windows[1], &red = part.windows[format == NV12 ? 1 : 2];
-    const int chroma_slot = part.slot(blue, row, lower), u = format == NV12 ? x / 2 * 2 : x / 2;
-    return from_yuv(matrix, value, blue.at(chroma_slot, y, u), red.at(chroma_slot, y, u + (format == NV12)));
+    const float luma = held[first.at(slot, y, x)];
+    if (format == MONO8) return {luma, luma, luma};
+    const Window& chroma = tile.windows[1];
+    const int chroma_slot = tile.slot(chroma, row, lower);
+    if (format == NV12) {
+        const u8* pair = held + chroma.at(chroma_slot, y, x / 2 * 2);
+        return from_yuv(matrix, luma, pair[0], pair[1]);
+    }
+    return from_yuv(matrix, luma, held[chroma.at(chroma_slot, y, x / 2)], held[tile.windows[2].at(chroma_slot, y, x / 2)]);
 }
 
 __device__ float mix(float a, float b, float weight) { return a * (1 - weight) + b * weight; }
 
 __device__ Color mix(Color a, Color b, float weight) { return {mix(a.r, b.r, weight), mix(a.g, b.g, weight), mix(a.b, b.b, weight)}; }
 
-// The place of a tile in the resized frame, and how it is divided.
-struct Tile {
-    FrameDescriptor frame;
-    Tap rows[TILE_HEIGHT], columns[TILE_WIDTH];
-    int part_rows, part_columns;
-    Part part;
-
-    __device__ int x0() const { return blockIdx.x * TILE_WIDTH - frame.left; }
-    __device__ int y0() const { return blockIdx.y * TILE_HEIGHT - frame.top; }
-    __device__ int x_begin() const { return max(0, -x0()); }
-    __device__ int y_begin() const { return max(0, -y0()); }
-    __device__ int x_end() const { return min(TILE_WIDTH, frame.inner_width - x0()); }
-    __device__ int y_end() const { return min(TILE_HEIGHT, frame.inner_height - y0()); }
-
-    __device__ void lay_out(int y, int x, u8* held)
-    {
-        part.lay_out(frame, rows + y, min(part_rows, y_end() - y), columns + x, min(part_columns, x_end() - x), held);
-    }
-
-    // By one thread: the largest parts that fit. Rows are divided first: the longer they are, the better they read.
-    __device__ void divide(u8* held, int shared_bytes)
-    {
-        part_rows = y_end() - y_begin(), part_columns = x_end() - x_begin();
-        while (most_bytes(held) > shared_bytes) {
-            if (part_rows > 1) part_rows = (part_rows + 1) / 2;
-            else part_columns = (part_columns + 1) / 2;
-        }
-    }
-
-    __device__ int most_bytes(u8* held)
-    {
-        int most = 0;
-        for (int y = y_begin(); y < y_end(); y += part_rows)
-            for (int x = x_begin(); x < x_end(); x += part_columns) {
-                lay_out(y, x, held);
-                most = max(most, part.bytes);
-            }
-        return most;
-    }
-};
-
 }  // namespace
 
-extern "C" __global__ void __launch_bounds__(512) preprocess(
+extern "C" __global__ void __launch_bounds__(256, 3) preprocess(
     const FrameDescriptor* __restrict__ frames, const float* __restrict__ constants, BATCH* __restrict__ batch,
     int height, int width, int blue_first, int shared_bytes)
 {
@@ -249,27 +246,26 @@ extern "C" __global__ void __launch_bounds__(512) preprocess(
     }
     __syncthreads();
     if (x_begin >= x_end || y_begin >= y_end) return;
-    if (threadIdx.x == 0) tile.divide(held, shared_bytes);
+    if (threadIdx.x == 0) tile.divide(shared_bytes);
     __syncthreads();
 
-    const int format = tile.frame.format, part_rows = tile.part_rows, part_columns = tile.part_columns;
+    const int part_rows = tile.part_rows, part_columns = tile.part_columns;
     const float* matrix = constants + 9 + 13 * tile.frame.color_matrix;
-    const Part& part = tile.part;
     for (int y = y_begin; y < y_end; y += part_rows)
         for (int x = x_begin; x < x_end; x += part_columns) {
             __syncthreads();  // the part before has been read
-            if (threadIdx.x == 0) tile.lay_out(y, x, held);
+            if (threadIdx.x == 0) tile.lay_out(y, x);
             __syncthreads();
-            for (int i = 0; i < part.num_windows; ++i) part.fetch(part.windows[i]);
+            for (int i = 0; i < tile.num_windows; ++i) tile.fetch(tile.windows[i], held);
             __syncthreads();
-            for (int i = threadIdx.x; i < part.num_rows * part.num_columns; i += blockDim.x) {
-                const int row = i / part.num_columns, column = i - row * part.num_columns;
-                const Tap across = part.columns[column], down = part.rows[row];
-                const Color upper = mix(color_at(part, format, matrix, row, false, down.low, across.low),
-                                        color_at(part, format, matrix, row, false, down.low, across.high), across.weight);
-                const Color lower = mix(color_at(part, format, matrix, row, true, down.high, across.low),
-                                        color_at(part, format, matrix, row, true, down.high, across.high), across.weight);
-                const Color color = mix(upper, lower, down.weight);
+            for (int i = threadIdx.x; i < tile.num_rows * tile.num_columns; i += blockDim.x) {
+                const int row = i / tile.num_columns, column = i - row * tile.num_columns;
+                const Tap across = tile.columns[x + column];
+                const Color upper = mix(color_at(tile, held, matrix, row, false, across.low),
+                                        color_at(tile, held, matrix, row, false, across.high), across.weight);
+                const Color lower = mix(color_at(tile, held, matrix, row, true, across.low),
+                                        color_at(tile, held, matrix, row, true, across.high), across.weight);
+                const Color color = mix(upper, lower, tile.rows[y + row].weight);
                 const float channels[3] = {blue_first ? color.b : color.r, color.g, blue_first ? color.r : color.b};
                 BATCH* out = batch + (size_t)(y0 + y + row + top) * width + x0 + x + column + left;
 #pragma unroll

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import check_array, check_block, head_define
+from .arrays import check_array, check_block, head_define, ints
 from .color import COLOR_MATRICES, COLOR_RANGES, yuv_to_rgb
 
 PIXEL_FORMATS = ("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "nv12", "i420", "yuyv", "uyvy")
@@ -39,9 +39,7 @@ def describe_frame(descriptor, addresses, pitches, image_size, pixel_format, col
     Raises ValueError naming the argument that does not fit.
     """
     if pixel_format not in PIXEL_FORMATS:
-        raise ValueError(
-            f"pixel_format: expected one of {', '.join(PIXEL_FORMATS)}, got {pixel_format!r}"
-        )
+        raise ValueError(f"pixel_format: expected one of {', '.join(PIXEL_FORMATS)}, got {pixel_format!r}")
     count = {"nv12": 2, "i420": 3}.get(pixel_format, 1)
     if len(addresses) != count or len(pitches) != count:
         raise ValueError(f"planes: expected {count} for {pixel_format}, got {len(addresses)}")
@@ -78,7 +76,7 @@ def preprocess(device, descriptors, constants, batch, blue_first, block=256, sha
 
     Launches on the current stream. Raises ValueError for an array that does not fit.
     """
-    check_block(block, most=512)
+    check_block(block, most=256)
     if not 1024 <= shared_bytes <= 48 * 1024:
         raise ValueError(f"shared_bytes: expected 1024 to 49152, got {shared_bytes}")
     batch_size, channels, height, width = batch.shape
@@ -92,8 +90,7 @@ def preprocess(device, descriptors, constants, batch, blue_first, block=256, sha
     device.kernel("preprocess", BATCH=define)(
         (-(-width // columns), -(-height // rows), batch_size),
         block,
-        (descriptors, constants, batch, np.int32(height), np.int32(width), np.int32(blue_first))
-        + (np.int32(shared_bytes),),
+        (descriptors, constants, batch, *ints(height, width, blue_first, shared_bytes)),
         shared_bytes=shared_bytes,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .arrays import check_array, check_block, head_define
+from .arrays import check_array, check_block, floats, head_define, ints
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 TILE = 32
@@ -49,8 +49,10 @@ def score_candidates(
     device.kernel("score_candidates", HEAD=head)(
         (tiles, batch_size),
         block,
-        (loc, conf, columns, fired, scores, dropped, np.int32(num_priors), np.int32(num_columns))
-        + (np.int32(num_classes), np.int32(chunk), np.int32(ACTIVATIONS.index(activation)))
-        + (np.float32(score_threshold),),
+        (
+            *(loc, conf, columns, fired, scores, dropped),
+            *ints(num_priors, num_columns, num_classes, chunk, ACTIVATIONS.index(activation)),
+            *floats(score_threshold),
+        ),
         shared_bytes=4 * TILE * (chunk | 1),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,3 +24,22 @@ def shared_folder():
     if not data.is_dir():
         pytest.skip(f"no data at {data}; set EDGE_SSD_DATA")
     return data.parent
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu"):
+        reason = _no_gpu()
+        if reason:
+            pytest.skip(reason)
+
+
+@cache
+def _no_gpu():
+    """Why the tests marked gpu cannot run here; empty when they can."""
+    try:
+        from edge_ssd.kernels.device import Device
+
+        Device()
+    except (ImportError, OSError) as error:
+        return f"no GPU: {error}"
+    return ""

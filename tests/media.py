@@ -57,3 +57,26 @@ class FakeReader:
 
     def close(self):
         self.closed += 1
+
+
+class Pool:
+    """The simplest `allocate` of `open_source`: a new buffer each time, and all of them in `buffers`."""
+
+    def __init__(self):
+        self.buffers = []
+
+    def __call__(self, shape):
+        self.buffers.append(np.full(shape, 255, np.uint8))
+        return self.buffers[-1]
+
+
+def random_image(rng, pixel_format, height, width):
+    """A uint8 image of noise in the one-array layout of a pixel format."""
+    shape = {
+        "mono8": (height, width),
+        "nv12": (height * 3 // 2, width),
+        "i420": (height * 3 // 2, width),
+        "yuyv": (height, width, 2),
+        "uyvy": (height, width, 2),
+    }.get(pixel_format, (height, width, 4 if "a" in pixel_format else 3))
+    return rng.integers(0, 256, shape).astype(np.uint8)

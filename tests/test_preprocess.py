@@ -8,6 +8,7 @@ import pytest
 
 from edge_ssd import reference
 from edge_ssd.frames import PIXEL_FORMATS
+from tests.media import random_image
 from tests.specs import example_spec
 
 # CPU and GPU have to agree within this many levels; so has the reference with its definition.
@@ -64,17 +65,6 @@ def _literal(image, spec, pixel_format):
     return ((full - spec.input.mean) / spec.input.std).transpose(2, 0, 1)[None]
 
 
-def _image(rng, pixel_format, height, width):
-    shape = {
-        "mono8": (height, width),
-        "nv12": (height * 3 // 2, width),
-        "i420": (height * 3 // 2, width),
-        "yuyv": (height, width, 2),
-        "uyvy": (height, width, 2),
-    }.get(pixel_format, (height, width, 4 if "a" in pixel_format else 3))
-    return rng.integers(0, 256, shape).astype(np.uint8)
-
-
 SIZES = [(48, 64), (36, 10), (300, 300), (90, 1000), (1300, 60), (2, 2), (602, 604)]
 
 
@@ -91,7 +81,7 @@ def test_every_format_and_size_equals_the_definition(rng, pixel_format, height, 
         std=(2, 1, 0.5),
         pad_value=(1, 2, 3),
     )
-    image = _image(rng, pixel_format, height, width)
+    image = random_image(rng, pixel_format, height, width)
     before = image.copy()
     batch, plan = reference.preprocess(image, spec, pixel_format)
     assert batch.shape == (1, 3, 60, 80)
@@ -105,7 +95,7 @@ def test_every_format_and_size_equals_the_definition(rng, pixel_format, height, 
 @pytest.mark.parametrize("height", [1, 2, 3, 59, 60, 61, 239, 240, 241, 6000])
 def test_tiny_and_huge_images(rng, height):
     spec = example_spec(height=60, width=80)
-    image = _image(rng, "bgr8", height, 7)
+    image = random_image(rng, "bgr8", height, 7)
     batch, _ = reference.preprocess(image, spec)
     assert np.abs(batch - _literal(image, spec, "bgr8")).max() <= TOLERANCE
 
@@ -119,7 +109,7 @@ def test_one_pixel_fills_the_input():
 @pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
 def test_rows_may_have_any_pitch(rng, pixel_format):
     spec = example_spec(height=30, width=40)
-    image = _image(rng, pixel_format, 48, 64)
+    image = random_image(rng, pixel_format, 48, 64)
     wide = np.zeros((image.shape[0], image.shape[1] + 6, *image.shape[2:]), np.uint8)
     wide[:, : image.shape[1]] = image
     padded = wide[:, : image.shape[1]]
@@ -130,7 +120,7 @@ def test_rows_may_have_any_pitch(rng, pixel_format):
 
 def test_flipped_and_strided_views_are_taken(rng):
     spec = example_spec(height=30, width=40)
-    image = _image(rng, "bgr8", 50, 70)
+    image = random_image(rng, "bgr8", 50, 70)
     for view in (image[::-1], image[:, ::-1], image[::2, ::3], image[..., ::-1]):
         expected, _ = reference.preprocess(view.copy(), spec)
         assert np.array_equal(reference.preprocess(view, spec)[0], expected)
@@ -138,12 +128,12 @@ def test_flipped_and_strided_views_are_taken(rng):
 
 def test_planes_may_be_separate_arrays(rng):
     spec = example_spec(height=30, width=40)
-    image = _image(rng, "nv12", 48, 64)
+    image = random_image(rng, "nv12", 48, 64)
     planes = (image[:48].copy(), image[48:].reshape(24, 32, 2).copy())
     assert np.array_equal(
         reference.preprocess(planes, spec, "nv12")[0], reference.preprocess(image, spec, "nv12")[0]
     )
-    image = _image(rng, "i420", 48, 64)
+    image = random_image(rng, "i420", 48, 64)
     chroma = image[48:].reshape(2, 24, 32)
     planes = (image[:48].copy(), chroma[0].copy(), chroma[1].copy())
     assert np.array_equal(
@@ -162,7 +152,7 @@ def test_planes_may_be_separate_arrays(rng):
 )
 def test_yuv_is_opencvs_within_one_level(rng, pixel_format, code):
     spec = example_spec(height=48, width=64, mean=(0, 0, 0))
-    image = _image(rng, pixel_format, 48, 64)
+    image = random_image(rng, pixel_format, 48, 64)
     batch, _ = reference.preprocess(image, spec, pixel_format)
     assert np.abs(batch[0].transpose(1, 2, 0) - cv2.cvtColor(image, code)).max() <= 1
 
@@ -178,7 +168,7 @@ def test_yuv_is_opencvs_within_one_level(rng, pixel_format, code):
 )
 def test_color_matrix_and_range(rng, color_matrix, color_range, weights, limited):
     spec = example_spec(height=48, width=64, mean=(0, 0, 0))
-    image = _image(rng, "nv12", 48, 64)
+    image = random_image(rng, "nv12", 48, 64)
     batch, _ = reference.preprocess(image, spec, "nv12", color_matrix, color_range)
     expected = _literal_rgb(image, "nv12", weights, limited)
     assert np.abs(batch[0].transpose(1, 2, 0) - expected).max() <= TOLERANCE
@@ -193,7 +183,7 @@ def test_limited_range_black_and_white_by_hand():
 
 def test_out_is_written_in_its_own_dtype(rng):
     spec = example_spec(resize="letterbox", std=(58, 57, 57))
-    image = _image(rng, "bgr8", 40, 100)
+    image = random_image(rng, "bgr8", 40, 100)
     out = np.full((3, 300, 300), 7, np.float16)
     batch, _ = reference.preprocess(image, spec, out=out)
     assert np.shares_memory(batch, out)

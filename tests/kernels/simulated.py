@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import itertools
-import os
 import re
 import shutil
 import struct
@@ -17,19 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-
 from edge_ssd.kernels.source import kernel_source
 
 HERE = Path(__file__).parent
 
 # -ffp-contract=off and no -ffast-math: the arithmetic of OPTIONS in edge_ssd.kernels.source.
 _COMPILER = ("g++", "-std=c++20", "-ffp-contract=off", "-Wall", "-Wno-unknown-pragmas", "-Wno-attributes")
+_SANITIZED = ("-O1", "-g", "-DSHIM_DRIVER", "-DSHIM_THREADS", "-pthread", "-fno-sanitize-recover=all")
 _MODES = {
     "fibers": ("-O2", "-shared", "-fPIC"),
-    "undefined": ("-O1", "-g", "-fsanitize=undefined", "-fno-sanitize-recover=all", "-DSHIM_DRIVER"),
-    "address": ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-DSHIM_DRIVER")
-    + ("-DSHIM_THREADS", "-pthread"),
-    "thread": ("-O1", "-g", "-fsanitize=thread", "-DSHIM_DRIVER", "-DSHIM_THREADS", "-pthread"),
+    "address": (*_SANITIZED, "-fsanitize=address,undefined"),
+    "thread": (*_SANITIZED, "-fsanitize=thread"),
 }
 
 
@@ -152,7 +149,7 @@ def _moves(arguments, frames):
 class SimulatedDevice:
     """As edge_ssd.kernels.device.Device.
 
-    folder: for binaries.   mode: "fibers", or a sanitizer: "address", "undefined", "thread".
+    folder: for binaries.   mode: "fibers", or a sanitizer: "address", "thread".
     edit: {kernel name: function that changes its source}.
     allocations: device arrays made so far.   synchronizations: times that the host waited.
     frames: host arrays that descriptors may point into; `frame` adds one.
@@ -171,12 +168,23 @@ class SimulatedDevice:
         self.frames = []
         self.foreign_streams = {}
 
+    def share_kernels(self, other):
+        """Takes over what another device of the same mode has compiled, but for what is edited here.
+
+        Without edits, what is compiled here is theirs too.
+        """
+        assert other._mode == self._mode
+        self._kernels = other._kernels
+        if self._edit:
+            self._kernels = {k: v for k, v in other._kernels.items() if k[0] not in self._edit}
+
     def frame(self, array):
         """Registers a contiguous host array as memory that the device sees."""
         self.frames.append(array)
         return array
 
     def empty(self, shape, dtype):
+        assert not self.is_recording, "an allocation while a stream is captured"
         self.allocations += 1
         count = int(np.prod(shape)) * np.dtype(dtype).itemsize
         # Aligned as CUDA aligns, and filled with what is wrong wherever it is read unwritten.
@@ -198,6 +206,7 @@ class SimulatedDevice:
         return array.ctypes.data
 
     def to_host(self, array):
+        assert not self.is_recording, "a wait while a stream is captured"
         for stream in (self._default, self.copy_stream, self.stream):
             stream.run()
         return array.copy()
@@ -208,10 +217,14 @@ class SimulatedDevice:
         return host, host.ctypes.data
 
     def upload(self, array, host):
-        self.enqueue(lambda: array.reshape(-1).view(np.uint8).__setitem__(..., host.reshape(-1).view(np.uint8)))
+        self.enqueue(
+            lambda: array.reshape(-1).view(np.uint8).__setitem__(..., host.reshape(-1).view(np.uint8))
+        )
 
     def download(self, host, array):
-        self.enqueue(lambda: host.reshape(-1).view(np.uint8).__setitem__(..., array.reshape(-1).view(np.uint8)))
+        self.enqueue(
+            lambda: host.reshape(-1).view(np.uint8).__setitem__(..., array.reshape(-1).view(np.uint8))
+        )
 
     def event(self, wait="spin"):
         return _Event(self)
@@ -222,6 +235,7 @@ class SimulatedDevice:
     def kernel(self, name, **defines):
         key = (name, *sorted(defines.items()))
         if key not in self._kernels:
+            assert not self.is_recording, f"{name} must have run once before it is captured"
             self._kernels[key] = Compiled(self._folder, name, defines, self._mode, self._edit.get(name))
         compiled = self._kernels[key]
 
@@ -233,6 +247,10 @@ class SimulatedDevice:
         return launch
 
     # ---- what the tests use beyond Device
+
+    @property
+    def is_recording(self):
+        return self.current().recorded is not None
 
     def current(self):
         return self._current[-1] if self._current else self._default
@@ -314,10 +332,3 @@ class _Mark:
 
     def __call__(self):
         self.passed = True
-
-
-def temporary_folder(root):
-    """A folder for binaries; EDGE_SSD_TEST_BINARIES keeps them between runs."""
-    folder = Path(os.environ.get("EDGE_SSD_TEST_BINARIES", root))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
