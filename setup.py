@@ -10,9 +10,22 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "edge_ssd/__init__.py").rea
 
 CPU = ["onnxruntime>=1.17", "opencv-python>=4.8,<6", "tqdm>=4.60"]
 EVAL = ["pycocotools>=2.0.7", "matplotlib>=3.7", "tqdm>=4.60"]
+# No OpenCV: a Jetson builds its engines itself, and has its own.
+BUILD = ["onnx>=1.16", "onnxruntime>=1.17", "tqdm>=4.60", "pycocotools>=2.0.7"]
 TRAIN = ["torch>=2.3", "onnx>=1.16", "onnxscript>=0.3", "tensorboard>=2.15", *EVAL]
 # What the tests need besides torch, which `make test` installs first from TORCH_REQ.
 TEST_RUNTIME = [*CPU, *EVAL, "onnx>=1.16", "pytest>=8", "hypothesis>=6.100", "ruff>=0.6"]
+# TensorRT's names are looked up in packages that import without a GPU; the first one also builds engines.
+TENSORRT = [
+    f'{package}; sys_platform == "linux" and platform_machine == "x86_64"'
+    for package in ("tensorrt-rtx-cu13>=1.7,<2", "tensorrt-lean-cu13>=11.4,<12")
+]
+
+# NVIDIA's compiler for the kernels, which needs no GPU.
+NVRTC = [
+    f'{package}; sys_platform == "linux"'
+    for package in ("cuda-bindings>=12.8", "nvidia-cuda-nvrtc>=13", "nvidia-cuda-runtime>=13")
+]
 
 setup(
     name="edge-ssd",
@@ -37,10 +50,18 @@ setup(
     install_requires=["numpy>=1.24"],
     extras_require={
         "cpu": CPU,
+        "openvino": ["openvino>=2024.4"],
+        "build": BUILD,
+        "cuda12": ["cupy-cuda12x>=13.3,<15"],
+        "cuda13": ["cupy-cuda13x>=13.6,<15"],
+        # JetPack brings TensorRT, CUDA and OpenCV; PyCUDA is built against its headers.
+        "jetson": ["pycuda>=2024.1"],
+        "tensorrt": ["tensorrt>=10.3,<12"],
+        "rtx": ["tensorrt-rtx-cu13>=1.7,<2"],
         "eval": EVAL,
         "train": TRAIN,
         "test-runtime": TEST_RUNTIME,
-        "test": [*CPU, *TRAIN, *TEST_RUNTIME],
+        "test": [*CPU, *TRAIN, *TEST_RUNTIME, *BUILD, *TENSORRT, *NVRTC],
     },
     zip_safe=False,
 )

@@ -160,7 +160,7 @@ def edge_ssd_runner(model):
 
     def run(image):
         detector.detect(image)
-        return dict(detector.timer.latest_ms)
+        return dict(detector.timing_ms)
 
     return run
 

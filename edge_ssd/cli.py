@@ -7,9 +7,9 @@ import os
 import sys
 
 from . import __version__, run
-from .commands import data, doctor, evaluate, export, spec, train
+from .commands import build, bundle, data, doctor, evaluate, export, inspect, priors, pull, spec, train, verify
 
-COMMANDS = (run, spec, evaluate, train, export, data, doctor)
+COMMANDS = (run, spec, evaluate, train, export, build, verify, inspect, bundle, priors, pull, data, doctor)
 
 
 class _Parser(argparse.ArgumentParser):

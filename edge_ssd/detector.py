@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from .backends import load_backend
 from .detections import Detections
 from .frames import Frame, now_ns
-from .timing import StageTimer
 
 _MOST_THREADS = 1024
+
+# How frames get to a GPU, and how the host waits for it; see `Detector.load`.
+MEMORY_MODES = ("auto", "mapped", "pinned")
+WAITS = ("auto", "spin", "block")
+
+
+class FrameCopies(NamedTuple):
+    """How often the pixels of a frame were copied on their way from the source to the network's input.
+
+    cpu: by the CPU.   bus: over the bus into the GPU's own memory.
+    """
+
+    cpu: int
+    bus: int
 
 
 class UnknownClass(ValueError):
@@ -23,6 +38,7 @@ class DetectorOptions:
     """What a user may change when loading a model; None takes the spec's value.
 
     classes: names to look for; empty means all.   threads: CPU threads of the network, 0: all cores.
+    memory, wait, rebuild: of a GPU, see `Detector.load`.
     """
 
     score_threshold: float | None = 0.5
@@ -31,8 +47,14 @@ class DetectorOptions:
     max_detections: int | None = None
     classes: tuple[str, ...] = ()
     threads: int = 0
+    memory: str = "auto"
+    wait: str = "auto"
+    rebuild: bool = False
 
     def __post_init__(self):
+        for name, choices in (("memory", MEMORY_MODES), ("wait", WAITS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if isinstance(self.classes, str):
             raise TypeError(f"classes: expected names in a list, got the text {self.classes!r}")
         if not 0 <= self.threads <= _MOST_THREADS:
@@ -62,12 +84,14 @@ class Detector:
         detector = Detector.load("ssd300.onnx")
         detections = detector.detect(frame)
 
-    timer.latest_ms: milliseconds of preprocess, infer and postprocess of the latest call.
+    timing_ms: milliseconds of preprocess, infer and postprocess of the latest detections.
+    copies: FrameCopies of their frames.
     """
 
     def __init__(self, backend):
         self._backend = backend
-        self.timer = StageTimer()
+        self.timing_ms = {}
+        self.copies = FrameCopies(0, 0)
 
     @classmethod
     def load(
@@ -79,15 +103,25 @@ class Detector:
         top_k=None,
         max_detections=None,
         threads=0,
+        memory="auto",
+        wait="auto",
+        rebuild=False,
     ):
-        """The detector in a model file: NAME.onnx with its spec NAME.json, or a training checkpoint .pt.
+        """The detector in a model file: NAME.onnx with its spec NAME.json, which runs on the CPU; NAME.engine,
+        on a GPU; a training checkpoint .pt, on a GPU where torch has one; a bundle .zip; or the name of a
+        model that comes with the package.
 
         score_threshold: None takes the spec's, which is meant for evaluation.   classes: names to look
         for; all when None.   iou_threshold, top_k, max_detections: the spec's when None.
         threads: CPU threads of the network, one per usable core when 0.
+        memory: how a GPU gets at frames in host memory: "mapped" reads them there, "pinned" copies them
+        first, "auto" tries out which is faster.   wait: "spin" polls for a result, which takes a core,
+        "block" sleeps, "auto" sleeps on a Jetson.
+        rebuild: an engine that was built for another machine is built again from the ONNX file beside it.
 
         Raises FileNotFoundError, ValueError (model, spec or argument does not fit; UnknownClass for a
-        class name) or ImportError (naming what to install).
+        class name, EngineMismatch for an engine of another machine), OSError (no GPU for an engine) or
+        ImportError (naming what to install).
         """
         options = DetectorOptions(
             score_threshold,
@@ -96,6 +130,9 @@ class Detector:
             max_detections,
             classes if isinstance(classes, str) else tuple(classes or ()),
             threads,
+            memory,
+            wait,
+            rebuild,
         )
         return cls(load_backend(path, options))
 
@@ -112,21 +149,39 @@ class Detector:
     @property
     def description(self):
         """The engine and the device, for a report."""
-        return self._backend.engine.description
+        return self._backend.description
+
+    @property
+    def depth(self):
+        """Frames in flight, between `submit` and `collect`, that keep the device busy."""
+        return self._backend.depth
+
+    @property
+    def allocate(self):
+        """For `open_source(..., allocate=detector.allocate)`: memory that the GPU reads frames from without a
+        copy of the CPU's; None on the CPU."""
+        return self._backend.allocate
 
     def detect(self, frame):
         """Detections in one frame, boxes in its own pixels.
 
-        frame: a Frame, or a (H, W, 3) uint8 BGR array as OpenCV has it.
+        frame: a Frame, or a (H, W, 3) uint8 BGR array as OpenCV has it; on the GPU also one that lies
+        there (PyTorch, CuPy, jetson-utils, DLPack), which is read in place.
         Raises ValueError for an image that is neither, and when the network gives NaN or Inf.
         """
-        frame = _as_frame(frame)
-        with self.timer("preprocess"):
-            batch, plan = self._backend.preprocess(frame)
-        with self.timer("infer"):
-            loc, conf = self._backend.infer(batch)
-        with self.timer("postprocess"):
-            return self._finish(frame, plan, loc[0], conf[0])
+        return self.collect(self.submit(frame))
+
+    def submit(self, frame):
+        """Starts on a frame and returns a ticket for `collect`, so that the next can be prepared meanwhile.
+
+        On the GPU up to `depth` frames are in flight; the frame may not be changed before it is collected.
+        On the CPU it does the work. Raises ValueError for what is no frame, RuntimeError for one too many.
+        """
+        return self._submit([_as_frame(frame)])
+
+    def collect(self, ticket):
+        """The Detections of a ticket; waits for them. Raises ValueError as `detect` does."""
+        return self._collect(ticket)[0]
 
     def detect_batch(self, frames):
         """Detections of several images, in as few calls of the network as the model allows.
@@ -134,33 +189,38 @@ class Detector:
         frames: list of what `detect` takes, of any sizes. Returns a list of Detections in the same order.
         """
         frames = [_as_frame(frame) for frame in frames]
-        with self.timer("preprocess"):
-            prepared = [(batch.copy(), plan) for batch, plan in map(self._backend.preprocess, frames)]
-        at_once = self._backend.engine.max_batch or max(1, len(frames))
-        detections = []
-        spent_ms = {"infer": 0.0, "postprocess": 0.0}
-        for start in range(0, len(frames), at_once):
-            part = prepared[start : start + at_once]
-            with self.timer("infer"):
-                loc, conf = self._backend.infer(np.concatenate([batch for batch, _ in part]))
-            with self.timer("postprocess"):
-                for i, (_, plan) in enumerate(part):
-                    detections.append(self._finish(frames[start + i], plan, loc[i], conf[i]))
-            for stage in spent_ms:
-                spent_ms[stage] += self.timer.latest_ms[stage]
-        self.timer.latest_ms.update(spent_ms)
+        at_once = self._backend.max_batch or max(1, len(frames))
+        parts = [frames[start : start + at_once] for start in range(0, len(frames), at_once)]
+        detections, tickets = [], deque()
+        spent_ms = Counter()
+        while parts or tickets:
+            if parts and len(tickets) < self.depth:
+                tickets.append(self._submit(parts.pop(0)))
+                continue
+            detections += self._collect(tickets.popleft())
+            spent_ms.update(self.timing_ms)
+        self.timing_ms = dict(spent_ms) or self.timing_ms
         return detections
 
-    def _finish(self, frame, plan, loc, conf):
-        rows, (count, dropped) = self._backend.postprocess(loc, conf)
-        if dropped:
-            outputs = self.spec.outputs
-            name = outputs.conf if np.isfinite(loc).all() else outputs.loc
-            raise ValueError(
-                f"output {name!r} holds NaN or Inf for {dropped} of {len(loc)} priors ({frame.source or 'image'}); "
-                "the model's weights or its precision are broken"
-            )
-        return Detections.from_rows(rows, count, plan, frame.timestamp_ns)
+    def _submit(self, frames):
+        return frames, self._backend.submit(frames)
+
+    def _collect(self, ticket):
+        frames, pending = ticket
+        result = self._backend.collect(pending)
+        self.timing_ms = result.timing_ms
+        self.copies = FrameCopies(result.cpu_copies, result.bus_copies)
+        for frame, image in zip(frames, result.images):
+            if image.dropped:
+                raise ValueError(
+                    f"output {result.broken_output!r} holds NaN or Inf for {image.dropped} of "
+                    f"{len(self._backend.priors)} priors ({frame.source or 'image'}); "
+                    "the model's weights or its precision are broken"
+                )
+        return [
+            Detections.from_rows(image.rows, image.count, image.plan, frame.timestamp_ns)
+            for frame, image in zip(frames, result.images)
+        ]
 
     def close(self):
         """Frees the engine; the detector cannot be used afterwards."""
@@ -176,6 +236,6 @@ class Detector:
 def _as_frame(frame):
     if isinstance(frame, Frame):
         return frame
-    if not isinstance(frame, np.ndarray):
+    if not any(hasattr(frame, name) for name in ("__array_interface__", "__cuda_array_interface__", "__dlpack__")):
         raise TypeError(f"frame: expected a Frame or a (H, W, 3) uint8 BGR array, got {type(frame).__name__}")
     return Frame(frame, timestamp_ns=now_ns())

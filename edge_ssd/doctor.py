@@ -7,36 +7,26 @@ import importlib.util
 import os
 import platform
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from .cpu_info import cpu_name, usable_cores
+from .doctor_gpu import gpu_findings
+from .finding import Finding
+from .v4l2_formats import camera_formats
 
 _DEVICES = Path("/dev")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked for.
-
-    name: what.   present: whether it is there and usable.   detail: version, or what is wrong.
-    advice: what to do about it; empty when nothing needs doing.
-    """
-
-    name: str
-    present: bool
-    detail: str
-    advice: str = ""
-
-
 def examine():
-    """Everything that is known of this machine, as a list of Findings. Opens no camera, starts no GPU."""
+    """Everything that is known of this machine, as a list of Findings. Starts no camera and no GPU."""
     return [
         _python(),
         _cpu(),
         *_opencv(),
         _onnxruntime(),
+        _onnx(),
         _torch(),
+        *gpu_findings(),
         *_cameras(),
         _demo_model(),
     ]
@@ -50,7 +40,18 @@ def will_run(findings):
         able.append("ONNX models on the CPU: edge-ssd run --model M.onnx")
     if {"OpenCV", "PyTorch"} <= present:
         able.append("training checkpoints on the CPU: edge-ssd run --model RUN/best.pt")
+    engines = [name for name in ("TensorRT", "TensorRT-RTX") if name in present]
+    if {"NVIDIA GPU", "CuPy"} <= present and engines:
+        able.append(f"{' and '.join(engines)} engines on the GPU: edge-ssd run --model M.fp16.engine")
+    if {"OpenCV", "ONNX Runtime", "ONNX"} <= present:
+        able.append(f"building for {', '.join(_build_targets(present))}: edge-ssd build M.onnx --runtime ...")
     return able
+
+
+def _build_targets(present):
+    """Values of `edge-ssd build --runtime` that work here."""
+    targets = ["tensorrt"] if {"TensorRT", "NVIDIA GPU"} <= present else []
+    return [*targets, *(["rtx"] if "TensorRT-RTX" in present else []), "cpu"]
 
 
 def _python():
@@ -104,6 +105,12 @@ def _onnxruntime():
     )
 
 
+def _onnx():
+    if importlib.util.find_spec("onnx") is None:
+        return Finding("ONNX", False, "not installed; builds FP16 and INT8", "pip install edge-ssd[build]")
+    return Finding("ONNX", True, importlib.metadata.version("onnx"))
+
+
 def _torch():
     # Importing it would take seconds.
     if importlib.util.find_spec("torch") is None:
@@ -127,10 +134,22 @@ def _cameras():
     for device in devices:
         label = Path("/sys/class/video4linux", device.name, "name")
         name = label.read_text().strip() if label.is_file() else "unnamed"
-        readable = os.access(device, os.R_OK | os.W_OK)
-        advice = "" if readable else "no permission: add the user to the group 'video' and log in again"
-        findings.append(Finding(f"camera {device}", readable, name, advice))
+        findings.append(_camera(device, name))
     return findings
+
+
+def _camera(device, name):
+    try:
+        formats = camera_formats(device)
+    except PermissionError:
+        advice = "no permission: add the user to the group 'video' and log in again"
+        return Finding(f"camera {device}", False, name, advice)
+    except OSError as error:
+        advice = "is another program using it? Unplug it and plug it in again"
+        return Finding(f"camera {device}", False, f"{name}: {error.strerror}", advice)
+    if not formats:
+        return Finding(f"camera {device}", False, f"{name}: gives no pictures", "take another /dev/video*")
+    return Finding(f"camera {device}", True, f"{name}: {', '.join(formats)}")
 
 
 def _demo_model():

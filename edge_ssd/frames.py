@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .device_array import DeviceArray, as_image
+
 COLOR_MATRICES = ("bt601", "bt709")
 COLOR_RANGES = ("limited", "full")
 TIMESTAMP_SOURCES = ("driver", "stream", "arrival")
@@ -21,6 +23,8 @@ class Frame:
     """An image, what its bytes mean, and when it was taken.
 
     image: uint8 array; rows may have any pitch (a NumPy stride), pixels within a row lie together.
+        NumPy, or on a GPU (PyTorch, CuPy, jetson-utils: `__cuda_array_interface__` or DLPack), which a
+        detector on the GPU reads where it lies.
         bgr8, rgb8 (H, W, 3); bgra8, rgba8 (H, W, 4); mono8 (H, W); yuyv, uyvy (H, W, 2), W even;
         nv12, i420: (H * 3 / 2, W), rows of luma and then of chroma as OpenCV has them, H and W even,
         or the tuple of planes: nv12 (H, W), (H / 2, W / 2, 2); i420 (H, W), (H / 2, W / 2) twice.
@@ -34,7 +38,7 @@ class Frame:
     Raises ValueError for a shape, dtype or layout that does not fit.
     """
 
-    image: np.ndarray | tuple[np.ndarray, ...]
+    image: np.ndarray | DeviceArray | tuple[np.ndarray | DeviceArray, ...]
     pixel_format: str = "bgr8"
     color_matrix: str = "bt601"
     color_range: str = "limited"
@@ -62,6 +66,11 @@ class Frame:
         return self._planes
 
     @property
+    def is_on_device(self):
+        """Whether the pixels lie in GPU memory."""
+        return any(isinstance(plane, DeviceArray) for plane in self._planes)
+
+    @property
     def image_size(self):
         """(height, width), pixels."""
         return self._planes[0].shape[:2]
@@ -74,10 +83,10 @@ def now_ns():
 
 def split_planes(image, pixel_format):
     """The planes of an image in `pixel_format`, as views; see `Frame`. Raises ValueError when it does not fit."""
-    planes = image if isinstance(image, tuple) else (image,)
+    planes = tuple(as_image(plane) for plane in (image if isinstance(image, tuple) else (image,)))
     for plane in planes:
-        if getattr(plane, "dtype", None) != np.uint8:
-            raise ValueError(f"image: expected uint8, got {getattr(plane, 'dtype', type(plane).__name__)}")
+        if plane.dtype != np.uint8:
+            raise ValueError(f"image: expected uint8, got {plane.dtype}")
         if min(plane.shape, default=0) < 1:
             raise ValueError(f"image: expected at least one pixel, got shape {plane.shape}")
     if pixel_format in _PACKED:
@@ -85,7 +94,7 @@ def split_planes(image, pixel_format):
     elif isinstance(image, tuple):
         _check_planes(planes, pixel_format)
     else:
-        planes = _split_stacked(image, pixel_format)
+        planes = _split_stacked(planes[0], pixel_format)
     return tuple(_rows_together(plane) for plane in planes)
 
 
@@ -114,8 +123,8 @@ def _split_stacked(image, pixel_format):
     if pixel_format == "nv12":
         return luma, chroma.reshape(height // 2, width // 2, 2)
     # Two rows of quarter-size chroma lie side by side in one row of the image: U's first, then V's.
-    halves = np.ascontiguousarray(chroma).reshape(2, height // 2, width // 2)
-    return luma, halves[0], halves[1]
+    rows = _contiguous(chroma).reshape(height, width // 2)
+    return luma, rows[: height // 2], rows[height // 2 :]
 
 
 def _check_planes(planes, pixel_format):
@@ -135,9 +144,14 @@ def _rows_together(plane):
     expected = plane.itemsize
     for size, stride in zip(reversed(plane.shape[1:]), reversed(plane.strides[1:])):
         if size > 1 and stride != expected:
-            return np.ascontiguousarray(plane)
+            return _contiguous(plane)
         expected *= size
     return plane
+
+
+def _contiguous(plane):
+    """The plane with its elements together: a copy where it must be one, which it is not on a GPU."""
+    return plane.reshape(*plane.shape) if isinstance(plane, DeviceArray) else np.ascontiguousarray(plane)
 
 
 def _shapes(planes):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 
+from .detector import FrameCopies
 from .frames import now_ns
 from .sinks import FrameResult
 from .timing import STAGES, RollingStats
@@ -17,7 +19,7 @@ class RunStatistics:
 
     stage_ms: per stage (capture, preprocess, infer, postprocess, age), of the last thousand frames.
     timestamp_source: who stamped the frames, which is what age counts from.
-    detections: how often each class was found.
+    detections: how often each class was found.   copies: FrameCopies of the latest frame.
     """
 
     frames: int = 0
@@ -28,6 +30,7 @@ class RunStatistics:
     frame_seconds: RollingStats = field(default_factory=lambda: RollingStats(window=100))
     timestamp_source: str = "arrival"
     detections: Counter = field(default_factory=Counter)
+    copies: FrameCopies = FrameCopies(0, 0)
     latest: FrameResult | None = None
 
     @property
@@ -63,20 +66,43 @@ def run_pipeline(source, detector, sinks, max_frames=0, on_frame=None):
     """
     statistics = RunStatistics()
     start = before = time.perf_counter()
-    for frame in source:
-        detections = detector.detect(frame)
+    for frame, detections in _detected(source, detector, max_frames):
         age_ms = (now_ns() - frame.timestamp_ns) / 1e6
-        timing_ms = {"capture": frame.capture_ms, **detector.timer.latest_ms, "age": age_ms}
+        timing_ms = {"capture": frame.capture_ms, **detector.timing_ms, "age": age_ms}
         result = FrameResult(frame, detections, detector.class_names, timing_ms)
         for sink in sinks:
             sink.write(result)
         now = time.perf_counter()
         statistics.add(result, now - before, now - start)
+        statistics.copies = FrameCopies(frame.copies + detector.copies.cpu, detector.copies.bus)
         before = now
         if on_frame is not None:
             on_frame(statistics)
-        if max_frames and statistics.frames >= max_frames:
-            break
         if any(getattr(sink, "closed", False) for sink in sinks):
             break
     return statistics
+
+
+def _detected(source, detector, max_frames):
+    """(frame, detections) of each frame, in order, with up to `detector.depth` frames in flight.
+
+    A frame is not held back for the next one: when that has not come yet, the wait for it begins after.
+    """
+    in_flight = deque()
+    frames = islice(source, max_frames) if max_frames else source
+    for frame in frames:
+        in_flight.append((frame, detector.submit(frame)))
+        while in_flight and (len(in_flight) >= detector.depth or not _next_is_there(source)):
+            yield _collected(in_flight, detector)
+    while in_flight:
+        yield _collected(in_flight, detector)
+
+
+def _collected(in_flight, detector):
+    frame, ticket = in_flight.popleft()
+    return frame, detector.collect(ticket)
+
+
+def _next_is_there(source):
+    """Whether the next frame comes without waiting; of a list, say, it does."""
+    return getattr(source, "next_is_there", True)

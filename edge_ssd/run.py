@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+from .detector import MEMORY_MODES, WAITS
+
 DESCRIPTION = """\
 Run an SSD on a camera, a stream, a video, an image or a folder of images.
 
@@ -34,7 +36,8 @@ def add_arguments(parser):
         "--model",
         default=str(DEMO_MODEL),
         metavar="M",
-        help="NAME.onnx with its NAME.json, or a checkpoint .pt; default: the demo model",
+        help="NAME.onnx with its NAME.json, NAME.engine, a checkpoint .pt, a bundle .zip, or the name of a model that "
+        "comes with the package; default: the demo model",
     )
     parser.add_argument(
         "--output",
@@ -71,6 +74,22 @@ def add_arguments(parser):
         default=0,
         metavar="N",
         help="CPU threads of the network; default: one per core",
+    )
+    parser.add_argument(
+        "--memory",
+        choices=MEMORY_MODES,
+        default="auto",
+        help="how a GPU gets at frames: mapped reads them in the CPU's memory, pinned copies them first, auto "
+        "takes the faster here",
+    )
+    parser.add_argument(
+        "--wait",
+        choices=WAITS,
+        default="auto",
+        help="for a GPU's results: spin takes a core, block sleeps; auto sleeps on a Jetson",
+    )
+    parser.add_argument(
+        "--rebuild", action="store_true", help="build an engine of another machine again, from its ONNX file"
     )
 
 
@@ -147,7 +166,7 @@ def _run(detector, address, targets, arguments):
     from .status import StatusLine, summary_text
 
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(address, arguments.policy, arguments.retry_seconds))
+        source = stack.enter_context(open_source(address, arguments.policy, arguments.retry_seconds, detector.allocate))
         stopped = stack.enter_context(_stopping_on_signals(source))
         status = stack.enter_context(_logging_to(StatusLine(source)))
         with ExitStack() as opened:
@@ -170,6 +189,9 @@ def _load_detector(arguments):
         iou_threshold=arguments.iou_threshold,
         classes=arguments.classes,
         threads=arguments.threads,
+        memory=arguments.memory,
+        wait=arguments.wait,
+        rebuild=arguments.rebuild,
     )
 
 

@@ -107,6 +107,8 @@ def summary_text(statistics, source, detector, outputs, stopped):
         f"{source.skipped} skipped, opened again {source.reopened} times",
     ]
     if statistics.frames:
+        copies = statistics.copies
+        lines.append(f"  frame copies: driver {source.driver_copies}, CPU {copies.cpu}, bus {copies.bus}")
         lines.append("  ms             p50      p95      p99")
         for stage, stats in statistics.stage_ms.items():
             note = f"   since the {statistics.timestamp_source} time stamp" if stage == "age" else ""

@@ -70,6 +70,24 @@ class Device:
         """Where an array of this device begins."""
         return array.data.ptr
 
+    def as_array(self, foreign):
+        """A device array over the memory of another library's, without a copy."""
+        return cupy.asarray(foreign)
+
+    def view(self, array, start, shape, dtype):
+        """An array over a part of a (n,) uint8 device array, from byte `start` on."""
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return array[start : start + nbytes].view(dtype).reshape(shape)
+
+    def check_reachable(self, address):
+        """Raises ValueError when kernels on this device cannot read from an address."""
+        try:
+            place = runtime.pointerGetAttributes(address).device
+        except runtime.CUDARuntimeError as error:
+            raise ValueError(f"image: its address is none of CUDA's ({_reason(error)})") from error
+        if place != self._index:
+            raise ValueError(f"image: lies on GPU {place}, the detector runs on GPU {self._index}; move it there")
+
     def to_host(self, array):
         """A NumPy copy of a device array; waits for the whole device. Not for use in a frame."""
         runtime.deviceSynchronize()

@@ -26,12 +26,25 @@ def _edge_ssd(*arguments, **options):
 
 
 def test_every_command_answers_help(capsys):
-    for command in ("run", "spec", "eval", "train", "export", "data", "doctor"):
+    for command in (
+        "run",
+        "spec",
+        "eval",
+        "train",
+        "export",
+        "build",
+        "verify",
+        "inspect",
+        "bundle",
+        "priors",
+        "data",
+        "doctor",
+    ):
         with pytest.raises(SystemExit) as ended:
             main([command, "--help"])
         assert ended.value.code == 0
         assert f"edge-ssd {command}" in capsys.readouterr().out
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 13
 
 
 def test_version(capsys):

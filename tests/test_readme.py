@@ -23,7 +23,20 @@ def test_links_to_files_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_are_known(page):
-    names = {"run", "spec", "eval", "train", "export", "data", "doctor"}
+    names = {
+        "run",
+        "spec",
+        "eval",
+        "train",
+        "export",
+        "build",
+        "verify",
+        "inspect",
+        "bundle",
+        "priors",
+        "data",
+        "doctor",
+    }
     assert len(names) == len(COMMANDS)
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     commands = re.findall(r"^edge-ssd .*$", text, re.MULTILINE)

@@ -106,11 +106,12 @@ def test_the_summary_tells_what_ran_how_fast_and_what_was_lost(run, tmp_path):
         (tmp_path / name).write_bytes(data)
     code, _, err = run("--source", tmp_path, "--output", tmp_path / "out/a.jsonl")
     assert code == 0
-    skipped, first, what, source, head, *stages, found, written = err.splitlines()
+    skipped, first, what, source, copies, head, *stages, found, written = err.splitlines()
     assert skipped.startswith(f"skipped {tmp_path}/2.jpg: ")
     assert first.startswith("1 frames in ")
     assert "cat, ONNX Runtime" in what
     assert source.endswith("policy every: 0 dropped, 1 skipped, opened again 0 times")
+    assert copies.split() == ["frame", "copies:", "driver", "0,", "CPU", "0,", "bus", "0"]
     assert head.split() == ["ms", "p50", "p95", "p99"]
     assert [line.split()[0] for line in stages] == ["capture", "preprocess", "infer", "postprocess", "age"]
     assert all(len(line.split()) >= 4 for line in stages)

@@ -2,40 +2,77 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from ..engine_file import EngineMismatch
+from ..gpu_info import gpu_info
+from ..models import find_model
 from ..spec import SsdSpec
 
+log = logging.getLogger("edge_ssd")
+
 _NEEDS = "Running {path} needs the {package!r} package ({error}). {advice}"
+_SUFFIXES = (".onnx", ".engine", ".pt", ".zip")
 
 
 def load_backend(path, options):
-    """The backend that runs the model file `path`: .onnx on the CPU, .pt (a checkpoint) through torch.
+    """The backend that runs a model: .onnx on the CPU, .engine on the GPU through TensorRT, .pt (a checkpoint)
+    through torch, on the GPU where there is one; a .zip is a bundle of one of these. Without a suffix: the name
+    of a model that comes with the package.
 
     options: DetectorOptions.
 
-    Raises FileNotFoundError for a missing file or spec, ValueError for one that does not fit,
-    ImportError with the package to install.
+    Raises FileNotFoundError for a missing file or spec, ValueError for one that does not fit (EngineMismatch
+    for an engine of another machine), OSError without the GPU it needs, ImportError with the package to install.
     """
+    path = _model_file(path)
+    if path.suffix == ".engine":
+        return _on_gpu(*_open_engine(path, options), path, options)
+    if path.suffix == ".pt":
+        opened = _open_checkpoint_on_gpu(path)
+        if opened is not None:
+            return _on_gpu(*opened, path, options)
+        return _on_cpu(*_open_checkpoint(path, options), path, options)
+    return _on_cpu(*_open_onnx(path, options), path, options)
+
+
+def _model_file(path):
     path = Path(path)
-    opener = {".onnx": _open_onnx, ".pt": _open_checkpoint}.get(path.suffix)
-    if opener is None:
-        raise ValueError(f"{path}: expected a model file ending in .onnx or .pt")
+    if not path.suffix and not path.exists():
+        path = find_model(str(path))
+    if path.suffix not in _SUFFIXES:
+        raise ValueError(f"{path}: expected a model file ending in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model file")
-    engine, spec = opener(path, options)
+    if path.suffix == ".zip":
+        from ..bundle import open_bundle
+
+        return open_bundle(path)
+    return path
+
+
+def _on_cpu(engine, spec, path, options):
     spec = options.applied_to(spec)
     labels = options.labels_in(spec)
     try:
         from .cpu import CpuBackend
     except ImportError as error:
-        raise ImportError(
-            _NEEDS.format(
-                path=path, package="cv2", error=error, advice="pip install edge-ssd[cpu] (a Jetson has it)"
-            )
-        ) from error
+        raise _missing(path, "cv2", error, "pip install edge-ssd[cpu] (a Jetson has it)") from error
     try:
         return CpuBackend(engine, spec, labels)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _on_gpu(engine, spec, path, options):
+    spec = options.applied_to(spec)
+    labels = options.labels_in(spec)
+    from ..kernels.device import Device
+    from .cuda import CudaBackend
+
+    try:
+        return CudaBackend(engine, spec, labels, Device(), options.memory, options.wait)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -45,10 +82,33 @@ def _open_onnx(path, options):
     try:
         from ..engines.onnxruntime_engine import OnnxRuntimeEngine
     except ImportError as error:
-        raise ImportError(
-            _NEEDS.format(path=path, package="onnxruntime", error=error, advice="pip install edge-ssd[cpu]")
-        ) from error
+        raise _missing(path, "onnxruntime", error, "pip install edge-ssd[cpu]") from error
     return OnnxRuntimeEngine(path, spec, options.threads), spec
+
+
+def _open_engine(path, options):
+    gpu = _gpu_for(path)
+    try:
+        from ..engines.tensorrt_engine import TensorRtEngine
+    except ImportError as error:
+        raise _missing(path, "cupy", error, _cupy_advice(gpu)) from error
+    try:
+        return TensorRtEngine.open(path)
+    except EngineMismatch as error:
+        if not options.rebuild:
+            raise
+        log.warning("%s; rebuilding it", error)
+    from ..build_engine import rebuild
+
+    rebuild(path)
+    return TensorRtEngine.open(path)
+
+
+def _gpu_for(path):
+    try:
+        return gpu_info()
+    except OSError as error:
+        raise OSError(f"{path}: an engine runs on a GPU, and there is {error}. The .onnx beside it runs on the CPU") from None
 
 
 def _open_checkpoint(path, options):
@@ -56,8 +116,36 @@ def _open_checkpoint(path, options):
         from ..engines.torch_engine import TorchEngine
     except ImportError as error:
         advice = "pip install edge-ssd[train], or export it where torch is: edge-ssd export"
-        raise ImportError(_NEEDS.format(path=path, package="torch", error=error, advice=advice)) from error
+        raise _missing(path, "torch", error, advice) from error
     return TorchEngine.open(path, threads=options.threads)
+
+
+def _open_checkpoint_on_gpu(path):
+    """The engine and the spec of a checkpoint on the GPU; None where it has to run on the CPU."""
+    try:
+        gpu = gpu_info()
+    except OSError:
+        return None
+    try:
+        from ..engines.torch_cuda_engine import TorchCudaEngine
+    except ImportError as error:
+        log.warning("%s runs on the CPU: %s. For the %s: %s", path, error, gpu.name, _cupy_advice(gpu))
+        return None
+    try:
+        return TorchCudaEngine.open(path)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        log.warning("%s runs on the CPU: %s", path, error)
+        return None
+
+
+def _cupy_advice(gpu):
+    return f"pip install edge-ssd[cuda{min(max(gpu.cuda[0], 12), 13)}]"
+
+
+def _missing(path, package, error, advice):
+    return ImportError(_NEEDS.format(path=path, package=package, error=error, advice=advice))
 
 
 def load_spec_of(path):

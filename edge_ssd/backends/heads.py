@@ -17,16 +17,29 @@ def arrange_heads(loc, conf, spec, num_priors):
     )
 
 
+def check_heads(shapes, spec, num_priors):
+    """Raises ValueError, as `arrange_heads` does, unless outputs of these shapes fit the spec.
+
+    shapes: of the outputs "loc" and "conf", (B, ...), as an engine's `output_shapes` gives them.
+    """
+    _check_shape(shapes["loc"], spec.outputs.loc, num_priors, 4, "4 offsets")
+    _check_shape(shapes["conf"], spec.outputs.conf, num_priors, spec.num_columns, _columns_shown(spec))
+
+
 def _columns_shown(spec):
     background = "" if spec.background_index is None else " + background"
     return f"{len(spec.class_names)} class_names{background}"
 
 
 def _arranged(array, name, num_priors, columns, columns_shown):
-    sides = [side for side in array.shape[1:] if side != 1]
-    if sides not in ([side for side in (num_priors, columns) if side != 1], [num_priors * columns]):
-        raise ValueError(_mismatch(array.shape, name, sides, num_priors, columns, columns_shown))
+    _check_shape(array.shape, name, num_priors, columns, columns_shown)
     return array.reshape(len(array), num_priors, columns).astype(np.float32, copy=False)
+
+
+def _check_shape(shape, name, num_priors, columns, columns_shown):
+    sides = [side for side in shape[1:] if side != 1]
+    if sides not in ([side for side in (num_priors, columns) if side != 1], [num_priors * columns]):
+        raise ValueError(_mismatch(shape, name, sides, num_priors, columns, columns_shown))
 
 
 def _mismatch(shape, name, sides, num_priors, columns, columns_shown):

@@ -1,52 +1,138 @@
-"""`edge-ssd data`: what is in a data set."""
+"""`edge-ssd data`: what is in a data set, and what is wrong with it."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from . import plotting
+from .data_options import ADDRESS, add_split_argument
 
-DESCRIPTION = """\
+STATS = """\
 Sizes, classes, overlaps and light of a data set, as a table and a picture.
 
   edge-ssd data stats 'demo://?seed=1000&frames=500' --plot demo.png
   edge-ssd data stats VOCdevkit/VOC2007 --split trainval
 """
+CHECK = """\
+Reads every annotation and decodes every image, and names each file that is bad: unreadable or missing, boxes that
+are no numbers, turned around, empty or out of the image, unknown classes, sizes that differ, images that are there
+twice or in a split that they must not be in. Exit code 1 when there are any. Images that only look alike, such as
+neighbouring frames of a video or one photo saved twice, are listed and are no error.
+
+  edge-ssd data check VOCdevkit/VOC2007 --split trainval --against test
+  edge-ssd data check tools --split train --against val --clean tools/ImageSets/Main/train-clean.txt
+"""
+_SHOWN = 10
 
 
 def add_parser(subparsers):
     """Adds `data` and its own commands to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser("data", help="what is in a data set")
+    parser = subparsers.add_parser("data", help="what is in a data set; what is wrong with it")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    stats = commands.add_parser(
-        "stats",
-        help="sizes, classes, overlaps, light",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    stats.add_argument("data", metavar="D", help="VOC or COCO folder, or demo://?seed=S&frames=N")
-    stats.add_argument(
-        "--split", default="", metavar="S", help="VOC: list in ImageSets/Main; COCO: set of the file"
-    )
+    stats = _add_command(commands, "stats", "sizes, classes, overlaps, light", STATS)
     stats.add_argument("--plot", metavar="F.png", help="write histograms and a contact sheet there")
     stats.set_defaults(main=main)
+    check = _add_command(commands, "check", "names every bad file, duplicates and leaks", CHECK)
+    check.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="S",
+        help="another split, or another data set's address, that must share no image with this one",
+    )
+    check.add_argument(
+        "--clean",
+        metavar="F",
+        help="write the images that are left: VOC: a list for ImageSets/Main; COCO: an annotation file",
+    )
+    check.set_defaults(main=check_main)
+
+
+def _add_command(commands, name, text, description):
+    parser = commands.add_parser(
+        name, help=text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", metavar="D", help=ADDRESS)
+    add_split_argument(parser)
+    return parser
 
 
 def main(arguments):
     """Measures and prints the table; known errors come out as exceptions."""
-    from tqdm import tqdm
-
     from ..datasets import open_dataset
     from ..datasets.statistics import measure, statistics_text
 
     plot_statistics = _load_plotter() if arguments.plot else None
     dataset = open_dataset(arguments.data, arguments.split)
-    statistics = measure(dataset, tqdm(range(len(dataset)), desc="measure", unit="image", dynamic_ncols=True))
+    statistics = measure(dataset, _bar(dataset, "measure"))
     if plot_statistics:
         plot_statistics(statistics, dataset, arguments.plot)
     print(dataset.address)
     print(statistics_text(statistics))
     return 0
+
+
+def check_main(arguments):
+    """Prints every problem; raises ValueError with their count when there are any."""
+    from ..datasets import open_dataset
+    from ..datasets.duplicates import take_prints
+
+    dataset = open_dataset(arguments.data, arguments.split)
+    others = [_other(arguments, address, dataset.class_names) for address in arguments.against]
+    problems = dataset.problems(_bar(dataset, "check"))
+    prints, unreadable = take_prints(dataset, _bar(dataset, "decode"))
+    known = {index for index, _ in problems}
+    problems += [(index, text) for index, text in unreadable if index not in known]
+    look_alike = _shared(dataset, prints, dataset, None, problems)
+    for other in others:
+        other_prints, _ = take_prints(other, _bar(other, "decode"))
+        look_alike += _shared(dataset, prints, other, other_prints, problems)
+    for _, text in problems:
+        print(text)
+    for text in look_alike[:_SHOWN]:
+        print(text)
+    if len(look_alike) > _SHOWN:
+        print(f"... and {len(look_alike) - _SHOWN} more that look alike")
+    bad = {index for index, _ in problems}
+    if arguments.clean:
+        left = [index for index in range(len(dataset)) if index not in bad]
+        dataset.write_part(left, arguments.clean)
+        print(f"{arguments.clean}: {len(left)} of {len(dataset)} images")
+    if problems:
+        raise ValueError(f"{dataset.address}: {len(problems)} problems in {len(dataset)} images")
+    print(f"{dataset.address}: {len(dataset)} images, no problems; {len(look_alike)} look alike")
+    return 0
+
+
+def _other(arguments, address, class_names):
+    """The data set that --against names: a split of the same one, or an address."""
+    from ..datasets import open_dataset
+
+    if "://" in address or Path(address).is_dir():
+        return open_dataset(address, "", class_names)
+    return open_dataset(arguments.data, address, class_names)
+
+
+def _shared(dataset, prints, other, other_prints, problems):
+    """Adds the images that `other` has too to `problems`; returns lines on those that look alike."""
+    from ..datasets.duplicates import identical, look_alikes
+
+    where = "" if other_prints is None else f" of {other.address}"
+    for index, twin in identical(prints, other_prints):
+        problems.append(
+            (index, f"{dataset.image_name(index)}: the same image as {other.image_name(twin)}{where}")
+        )
+    return [
+        f"{dataset.image_name(index)}: looks like {other.image_name(twin)}{where}"
+        for index, twin in look_alikes(prints, other_prints)
+    ]
+
+
+def _bar(dataset, text):
+    from tqdm import tqdm
+
+    return tqdm(range(len(dataset)), desc=text, unit="image", dynamic_ncols=True, leave=False)
 
 
 def _load_plotter():

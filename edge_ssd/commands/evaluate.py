@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 
 from . import plotting
+from .data_options import add_data_arguments
 
 DESCRIPTION = """\
-VOC and COCO average precision of a model, an engine or a checkpoint.
+VOC and COCO average precision of a model, an engine or a checkpoint, and which classes it takes for which.
 
   edge-ssd eval --data 'demo://?seed=1000&frames=500'
-  edge-ssd eval --model ssd300.onnx --data VOCdevkit/VOC2007 --split test --report ap.json --plot pr.png
+  edge-ssd eval --model ssd300.onnx --data VOCdevkit/VOC2007 --split test \\
+      --report ap.json --plot pr.png --worst worst.png
 """
 
 
@@ -25,14 +27,10 @@ def add_parser(subparsers):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--model", metavar="M", help="default: the demo model that comes with the package")
-    parser.add_argument(
-        "--data", required=True, metavar="D", help="VOC or COCO folder, or demo://?seed=S&frames=N"
-    )
-    parser.add_argument(
-        "--split", default="", metavar="S", help="VOC: list in ImageSets/Main; COCO: set of the file"
-    )
+    add_data_arguments(parser)
     parser.add_argument("--report", metavar="F.json", help="write the numbers there")
     parser.add_argument("--plot", metavar="F.png", help="write the precision-recall curves there")
+    parser.add_argument("--worst", metavar="F.png", help="write the 20 images with the most errors there")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
     parser.set_defaults(main=main)
 
@@ -42,13 +40,14 @@ def main(arguments):
     from ..datasets import open_dataset
     from ..detector import Detector
     from ..evaluation import predict, score
+    from ..evaluation.errors import confusion_report, confusion_text
     from ..evaluation.report import load_coco_scorer, report_text
     from ..run import DEMO_MODEL
 
     # All that may be missing is said before the work, not after it.
     load_coco_scorer()
-    plot_curves = _load_plotter() if arguments.plot else None
-    for path in filter(None, (arguments.report, arguments.plot)):
+    plot_curves, plot_worst = _load_plotters() if arguments.plot or arguments.worst else (None, None)
+    for path in filter(None, (arguments.report, arguments.plot, arguments.worst)):
         if not Path(path).absolute().parent.is_dir():
             raise FileNotFoundError(f"{path}: no such folder to write to")
     model = arguments.model or str(DEMO_MODEL)
@@ -61,13 +60,17 @@ def main(arguments):
             "data": arguments.data,
             "split": arguments.split,
         }
-    report = {**score(predictions), **origin}
+    report = {**score(predictions), "confusion": confusion_report(predictions), **origin}
     if arguments.report:
         _write_json(report, arguments.report)
-    if plot_curves:
-        plot_curves(predictions, arguments.plot, f"{Path(model).name} on {dataset.address}")
+    title = f"{Path(model).name} on {dataset.address}"
+    if arguments.plot:
+        plot_curves(predictions, arguments.plot, title)
+    if arguments.worst:
+        plot_worst(predictions, dataset, arguments.worst, title)
     print(f"{model} ({report['engine']}) on {dataset.address}")
     print(report_text(report))
+    print(confusion_text(report["confusion"]))
     return 0
 
 
@@ -78,7 +81,8 @@ def _write_json(report, path):
         partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _load_plotter():
+def _load_plotters():
     with plotting():
         from ..evaluation.plot import plot_curves
-    return plot_curves
+        from ..evaluation.worst import plot_worst
+    return plot_curves, plot_worst

@@ -5,13 +5,19 @@ from __future__ import annotations
 import argparse
 from dataclasses import fields
 
+from .data_options import add_data_arguments
+from .priors import add_layout_arguments
+
 DESCRIPTION = """\
 Train an SSD. The data are checked before the first epoch. RUN gets last.pt, best.pt, metrics.jsonl and curve.png.
 
   edge-ssd train --data VOC2007 --split trainval --val VOC2007 --val-split test --arch ssd300_vgg16 --out runs/voc
   edge-ssd train --data 'demo://?seed=1&frames=100000&scene=1' --epoch-images 6400 \\
       --val 'demo://?seed=2&frames=200&scene=1' --arch ssd320_resnet16 --out runs/demo
+  edge-ssd train --data tools --split train --val tools --val-split val --arch ssdlite320_mobilenet_v3_large \
+      --input-size 192 --finest-stride 8 --neck fpn --priors even --out runs/tools
   edge-ssd train --resume runs/demo/last.pt --data ... --val ... --epochs 80
+  torchrun --nproc-per-node 2 -m edge_ssd train --data ...   (several GPUs, or processes on the CPU)
 """
 
 # Options of `TrainOptions` and what they are called; their types and defaults stand there.
@@ -29,11 +35,12 @@ _OPTIONS = {
     "ema": (float, "F", "decay of the averaged weights; 0: none are kept"),
     "augmentation": (str, "A", "ssd, light or none"),
     "background_iou": (float, "F", "priors from this IoU to 0.5 are no background; the paper's: 0.5"),
-    "priors": (str, "P", "default box sizes: coco, or voc for ssd300_vgg16 and ssd512_vgg16"),
+    "priors": (str, "P", "default boxes: coco, even, voc (VGG16), or what edge-ssd priors --out wrote"),
     "precision": (str, "P", "fp32, bf16 or auto: bf16 where the processor computes in it"),
     "workers": (int, "N", "processes that load images"),
     "threads": (int, "N", "threads of torch; default: one per core"),
     "val_every": (int, "N", "epochs between two validations"),
+    "patience": (int, "N", "stop after this many validations without a better AP; default: never"),
     "seed": (int, "N", "of weights, order and augmentation"),
 }
 
@@ -46,10 +53,7 @@ def add_parser(subparsers):
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--data", required=True, metavar="D", help="VOC folder or demo://?seed=S&frames=N&scene=1"
-    )
-    parser.add_argument("--split", default="", metavar="S", help="image list of a VOC folder to train on")
+    add_data_arguments(parser)
     parser.add_argument(
         "--val", default="", metavar="D", help="data set that is scored after each epoch; default: none"
     )
@@ -63,6 +67,8 @@ def add_parser(subparsers):
     parser.add_argument(
         "--out", default="", metavar="RUN", help="folder of the run; default when resuming: the checkpoint's"
     )
+    add_layout_arguments(parser)
+    parser.add_argument("--neck", default="", metavar="N", help="fpn: a feature pyramid before the heads")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
         "--resume",
@@ -74,10 +80,23 @@ def add_parser(subparsers):
         "--weights",
         default="",
         metavar="F.pt",
-        help="start from this checkpoint of the same network, or from torchvision's weights",
+        help="start from this checkpoint of the same network, or from torchvision's weights; heads of other "
+        "classes are made anew",
+    )
+    start.add_argument(
+        "--base-weights",
+        default="",
+        metavar="F.pth",
+        help="start from torchvision's ImageNet classifier: vgg16, or mobilenet_v3_large",
     )
     for name, (kind, metavar, text) in _OPTIONS.items():
         parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, help=text)
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        default=None,
+        help="losses, scores and pictures to RUN/tensorboard",
+    )
     parser.set_defaults(main=main)
 
 
@@ -86,8 +105,11 @@ def main(arguments):
     from ..training.run import RunOptions, train
 
     run = RunOptions(**{field.name: getattr(arguments, field.name) for field in fields(RunOptions)})
-    given = {name: getattr(arguments, name) for name in _OPTIONS if getattr(arguments, name) is not None}
+    names = (*_OPTIONS, "tensorboard")
+    given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     folder, history = train(run, given)
+    if not history:  # another process than the first
+        return 0
     scores = [metrics for metrics in history if "AP" in metrics]
     if scores:
         best = max(scores, key=lambda metrics: metrics["AP"])

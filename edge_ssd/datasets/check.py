@@ -1,4 +1,4 @@
-"""The check of a data set before it is used: every image and box, and all that is wrong in one error."""
+"""The check of a data set before it is used: every image and box."""
 
 from __future__ import annotations
 
@@ -10,33 +10,32 @@ from ..image_file import read_image_size
 # boxes are clipped. Farther out, the box belongs to another image or another size of it.
 _TOLERANCE = 1.0
 
-_SHOWN = 10
 
-
-def check_files(dataset, image_path, needs_every_class):
-    """Checks a data set of files.
+def find_problems(dataset, image_path, needs_every_class, indices=None):
+    """What is wrong with a data set of files.
 
     image_path: function of the index.   needs_every_class: a class without a box is a problem.
-    Raises one ValueError naming the first ten problems and how many more there are.
+    indices: to go over, such as a progress bar.
+    Returns a list of (index, text), one for each offending image; index None for the set as a whole.
     """
     problems, seen = [], set()
-    for index in range(len(dataset)):
+    for index in range(len(dataset)) if indices is None else indices:
         try:
             found = dataset.annotation(index)
             problem = _size_problem(read_image_size(image_path(index)), found.image_size)
         except (ValueError, OSError) as error:
-            problems.append(str(error))
+            problems.append((index, str(error)))
             continue
         seen.update(found.names)
         problem = problem or _box_problem(found, dataset.class_names)
         if problem:
-            problems.append(f"{dataset.image_name(index)}: {problem}")
+            problems.append((index, f"{dataset.image_name(index)}: {problem}"))
     if not len(dataset):
-        problems.append("no images")
+        problems.append((None, "no images"))
     elif needs_every_class:
-        problems += [f"class {name!r} has no box" for name in dataset.class_names if name not in seen]
-    if problems:
-        raise ValueError(f"{dataset.address}: {_joined(problems)}")
+        missing = [name for name in dataset.class_names if name not in seen]
+        problems += [(None, f"class {name!r} has no box") for name in missing]
+    return problems
 
 
 def _size_problem(in_file, in_annotation):
@@ -61,10 +60,3 @@ def _box_problem(found, class_names):
         if (clipped[2:] <= clipped[:2]).any():
             return f"box of {name!r} is empty or turned around: {shown}"
     return ""
-
-
-def _joined(problems):
-    rest = len(problems) - _SHOWN
-    more = f"; and {rest} more" if rest > 0 else ""
-    count = f"{len(problems)} problems: " if len(problems) > 1 else ""
-    return count + "; ".join(problems[:_SHOWN]) + more

@@ -7,8 +7,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..files import replacing
 from ..image_file import read_image
-from .check import check_files
+from .check import find_problems
 from .dataset import Annotation, Dataset
 
 
@@ -59,8 +60,18 @@ class CocoDataset(Dataset):
             ) from None
         return Annotation(boxes, names, difficult, size)
 
-    def check(self):
-        check_files(self, self._image_path, needs_every_class=not self._names_are_given)
+    def problems(self, indices=None):
+        return find_problems(self, self._image_path, not self._names_are_given, indices)
+
+    def write_part(self, indices, path):
+        images = [self._images[i] for i in indices]
+        part = {
+            **_read_json(self._file),
+            "images": images,
+            "annotations": [item for image in images for item in self._objects[image["id"]]],
+        }
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(part) + "\n", encoding="utf-8")
 
     def _image_path(self, index):
         name = PurePosixPath(str(self._images[index].get("file_name", "")))

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# Problems that one error names.
+_SHOWN = 10
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -69,12 +72,26 @@ class Dataset(ABC):
     def annotation(self, index):
         """The Annotation of an image. Raises FileNotFoundError or ValueError naming the file."""
 
-    @abstractmethod
-    def check(self):
-        """Goes over every image and its truth, decoding none.
+    def problems(self, indices=None):
+        """What is wrong with the images and their truth, decoding none: list of (index, text that names the
+        file); index None for what concerns the whole set. indices: to go over, such as a progress bar."""
+        return []
 
-        Raises one ValueError that names each offending file (the first ten, and how many more).
+    def check(self):
+        """Raises one ValueError that names each offending file (the first ten, and how many more)."""
+        problems = [text for _, text in self.problems()]
+        if problems:
+            count = f"{len(problems)} problems: " if len(problems) > 1 else ""
+            rest = len(problems) - _SHOWN
+            more = f"; and {rest} more" if rest > 0 else ""
+            raise ValueError(f"{self.address}: {count}{'; '.join(problems[:_SHOWN])}{more}")
+
+    def write_part(self, indices, path):
+        """Writes the images `indices` to `path` in the form in which such a data set lists a split.
+
+        Raises ValueError for one that has no such form.
         """
+        raise ValueError(f"{self.address}: has no list of images that could be written")
 
     def scene(self, index):
         """The number of the scene that an image belongs to: without videos, each is one of its own."""

@@ -42,9 +42,6 @@ class DemoDataset(Dataset):
     def scene(self, index):
         return index // self._stream.options.scene_frames
 
-    def check(self):
-        """Nothing to do: the frames are right by construction."""
-
     def _frame(self, index):
         # Image and truth are mostly wanted one after the other; rendering is what takes the time.
         if self._latest[0] != index:

@@ -8,9 +8,10 @@ from xml.parsers import expat
 
 import numpy as np
 
+from ..files import replacing
 from ..image_file import read_image, read_image_size
 from ..sources import IMAGE_SUFFIXES
-from .check import check_files
+from .check import find_problems
 from .dataset import Annotation, Dataset
 
 
@@ -51,9 +52,13 @@ class VocDataset(Dataset):
             found = Annotation(found.boxes, found.names, found.difficult, size)
         return found
 
-    def check(self):
+    def problems(self, indices=None):
         # Names given from outside may be more than this part of the data shows.
-        check_files(self, self._image_path, needs_every_class=not self._names_are_given)
+        return find_problems(self, self._image_path, not self._names_are_given, indices)
+
+    def write_part(self, indices, path):
+        with replacing(path) as temporary:
+            temporary.write_text("".join(f"{self._stems[i]}\n" for i in indices), encoding="utf-8")
 
     def _image_path(self, index):
         stem = self._stems[index]

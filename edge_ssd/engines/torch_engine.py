@@ -1,4 +1,4 @@
-"""The network of a training checkpoint, run by torch."""
+"""The network of a training checkpoint, run by torch: on the CPU, or where a network in training lies."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..training.checkpoint import load_model
+from .torch_network import prepare
 
 
 class TorchEngine:
@@ -26,12 +27,12 @@ class TorchEngine:
 
     @classmethod
     def open(cls, path, threads=0):
-        """The engine and the SsdSpec in the checkpoint `path`, on the CPU.
+        """The engine and the SsdSpec in the checkpoint `path`, on the CPU, batch norm folded away.
 
         Raises FileNotFoundError, or ValueError for a file that is no checkpoint or does not fit its spec.
         """
         model, spec = load_model(path)
-        return cls(model.to(memory_format=torch.channels_last), threads), spec
+        return cls(prepare(model), threads), spec
 
     @property
     def description(self):

@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 __all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "open_source"]
 
 
-def open_source(address, policy=None, retry_seconds=float("inf")):
+def open_source(address, policy=None, retry_seconds=float("inf"), allocate=None):
     """The frames at an address; iterate over it, and close it (or use `with`).
 
     address: 0 or "0" (camera number), /dev/video0, csi://0 (a Jetson's camera), rtsp://..., http://...,
@@ -22,6 +22,9 @@ def open_source(address, policy=None, retry_seconds=float("inf")):
     policy: "newest": always the latest frame, those in between are dropped and counted; the default of
         cameras and live streams.   "every": no frame is left out; the default of files.
     retry_seconds: how long a live source that stopped is tried again, with growing pauses.
+    allocate: called with the shape of a frame, returns a C-contiguous uint8 array of it to read the frame
+        into (memory that the GPU reads, say), or None when it has none; called in the thread that reads.
+        With it, a camera that gives YUYV, UYVY, NV12 or I420 is not converted to BGR on the CPU.
 
     Raises FileNotFoundError, ValueError or OSError when the source cannot be opened, ImportError when
     OpenCV is missing.
@@ -29,10 +32,10 @@ def open_source(address, policy=None, retry_seconds=float("inf")):
     if policy not in (None, *POLICIES):
         raise ValueError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
     address = str(address)
-    return Source(_opener(address), address, policy, retry_seconds)
+    return Source(_opener(address, allocate), address, policy, retry_seconds)
 
 
-def _opener(address):
+def _opener(address, allocate):
     """A function that opens the reader of an address; called again when a live source stopped."""
     scheme = re.match(r"([a-z0-9]+)://", address)
     scheme = scheme.group(1) if scheme else ""
@@ -41,34 +44,34 @@ def _opener(address):
         from .demo_reader import DemoReader
 
         options = DemoOptions.from_uri(address)
-        return lambda: DemoReader(options, address)
+        return lambda: DemoReader(options, address, allocate)
     if scheme in ("v4l2", "csi") or re.match(r"(\d+|/dev/(video|v4l/).+?)(\?|$)", address):
         from .camera import CameraOptions, open_camera
 
         options = CameraOptions.from_address(address)
-        return lambda: open_camera(options)
+        return lambda: open_camera(options, allocate)
     if scheme in ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "srt"):
         from .video import open_stream
 
-        return lambda: open_stream(address)
+        return lambda: open_stream(address, allocate)
     if scheme and scheme != "file":
         known = "demo, v4l2, csi, rtsp, http, https, udp, tcp, rtmp, srt, file"
         raise ValueError(f"{address}: unknown kind of source {scheme}://; known: {known}")
     path = unquote(address.removeprefix("file://")) if scheme else address
-    return _file_opener(Path(path).expanduser())
+    return _file_opener(Path(path).expanduser(), allocate)
 
 
-def _file_opener(path):
+def _file_opener(path, allocate):
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if path.is_dir():
         from .images import ImageFolderReader
 
-        return lambda: ImageFolderReader(path)
+        return lambda: ImageFolderReader(path, allocate)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         from .images import ImageReader
 
-        return lambda: ImageReader(path)
+        return lambda: ImageReader(path, allocate)
     from .video import open_video
 
-    return lambda: open_video(path)
+    return lambda: open_video(path, allocate)

@@ -6,6 +6,7 @@ import time
 
 from ..frames import Frame, now_ns
 from .demo import DemoStream
+from .retrieve import buffered
 
 
 class DemoReader:
@@ -14,8 +15,9 @@ class DemoReader:
     is_live = False
     skipped = 0
 
-    def __init__(self, options, address):
+    def __init__(self, options, address, allocate=None):
         self._stream = DemoStream(options)
+        self._allocate = allocate
         self._address = address
         self._index = 0
         self.fps, self.frame_count = options.fps, options.frames
@@ -24,13 +26,14 @@ class DemoReader:
         if self.frame_count and self._index >= self.frame_count:
             return None
         start = time.perf_counter()
-        image = self._stream.render(self._index).image
+        image, copies = buffered(self._stream.render(self._index).image, self._allocate)
         self._index += 1
         return Frame(
             image,
             timestamp_ns=now_ns(),
             source=self._address,
             capture_ms=(time.perf_counter() - start) * 1e3,
+            copies=copies,
         )
 
     def close(self):

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..frames import Frame, now_ns
 from ..image_file import read_image
 from . import IMAGE_SUFFIXES
+from .retrieve import buffered
 
 log = logging.getLogger("edge_ssd")
 
@@ -21,8 +22,8 @@ class ImageReader:
     frame_count = 1
     skipped = 0
 
-    def __init__(self, path):
-        self._frame = read_frame(path)
+    def __init__(self, path, allocate=None):
+        self._frame = read_frame(path, allocate)
 
     def read(self):
         frame, self._frame = self._frame, None
@@ -38,8 +39,8 @@ class ImageFolderReader:
     is_live = False
     fps = 0.0
 
-    def __init__(self, folder):
-        self._folder = Path(folder)
+    def __init__(self, folder, allocate=None):
+        self._folder, self._allocate = Path(folder), allocate
         self._paths = sorted(
             p for p in self._folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
         )
@@ -53,7 +54,7 @@ class ImageFolderReader:
             path = self._paths[self._next]
             self._next += 1
             try:
-                return read_frame(path)
+                return read_frame(path, self._allocate)
             except (OSError, ValueError) as error:
                 self.skipped += 1
                 log.warning("skipped %s", error)
@@ -67,10 +68,17 @@ class ImageFolderReader:
         self._next = len(self._paths)
 
 
-def read_frame(path):
-    """The Frame of an image file; its timestamp is when it was read. Errors as `read_image`."""
+def read_frame(path, allocate=None):
+    """The Frame of an image file; its timestamp is when it was read. Errors as `read_image`.
+
+    allocate: of the memory to copy it to; see `open_source`.
+    """
     start = time.perf_counter()
-    image = read_image(path)
+    image, copies = buffered(read_image(path), allocate)
     return Frame(
-        image, timestamp_ns=now_ns(), source=str(path), capture_ms=(time.perf_counter() - start) * 1e3
+        image,
+        timestamp_ns=now_ns(),
+        source=str(path),
+        capture_ms=(time.perf_counter() - start) * 1e3,
+        copies=copies,
     )

@@ -78,6 +78,16 @@ class Source:
         return self._reader.frame_count
 
     @property
+    def next_is_there(self):
+        """Whether `read` gives the next frame, or the end, without waiting for a camera."""
+        return self._newest.has_frame if self._newest else not self.is_live
+
+    @property
+    def driver_copies(self):
+        """Copies of a frame's pixels that the capture driver makes before anyone gets them."""
+        return self._reader.driver_copies
+
+    @property
     def dropped(self):
         """Frames that were replaced by a newer one before anyone took them."""
         return self._newest.dropped if self._newest else 0
@@ -159,6 +169,7 @@ class _Reopening:
 
     fps = property(lambda self: self._reader.fps)
     frame_count = property(lambda self: self._reader.frame_count)
+    driver_copies = property(lambda self: getattr(self._reader, "driver_copies", 0))
     skipped = property(lambda self: self._skipped_before + self._reader.skipped)
 
     def read(self):
@@ -261,6 +272,11 @@ class _Newest:
         with self._changed:
             self._ended = True
             self._changed.notify()
+
+    @property
+    def has_frame(self):
+        with self._changed:
+            return self._frame is not None or self._ended
 
     def read(self):
         with self._changed:

@@ -10,6 +10,7 @@ import cv2
 
 from ..frames import Frame, now_ns
 from . import IMAGE_SUFFIXES
+from .retrieve import Retriever
 
 log = logging.getLogger("edge_ssd")
 
@@ -49,12 +50,14 @@ class VideoReader:
     """Frames of an opened cv2.VideoCapture.
 
     has_clock: the stream stamps its frames itself (RTP), so age can be told from its stamps.
+    allocate: of the memory to read frames into; see `open_source`.
     """
 
     skipped = 0
 
-    def __init__(self, capture, address, is_live, has_clock=False):
+    def __init__(self, capture, address, is_live, has_clock=False, allocate=None):
         self._capture, self._address = capture, address
+        self._retriever = Retriever(capture, allocate)
         self.is_live = is_live
         self.fps = sane_fps(capture.get(cv2.CAP_PROP_FPS))
         # FFmpeg guesses the count of some files; a live stream has none or a negative one.
@@ -70,8 +73,8 @@ class VideoReader:
         arrival_ns = now_ns()
         if self.is_live:
             start = time.perf_counter()  # grabbing was mostly waiting
-        retrieved, image = self._capture.retrieve() if arrived else (False, None)
-        if not retrieved or image is None:
+        image, copies = self._retriever.retrieve() if arrived else (None, 0)
+        if image is None:
             self._end()
             return None
         self._read += 1
@@ -85,6 +88,7 @@ class VideoReader:
             timestamp_source=said_by,
             source=self._address,
             capture_ms=(time.perf_counter() - start) * 1e3,
+            copies=copies,
         )
 
     def _end(self):
@@ -122,16 +126,16 @@ def opencv_name(name):
     return str(name)
 
 
-def open_video(path):
+def open_video(path, allocate=None):
     """The reader of a video file. Raises ValueError when OpenCV cannot read it."""
     capture = cv2.VideoCapture(opencv_name(path))
     # FFmpeg takes a .txt file for the pictures of a text terminal.
     if not capture.isOpened() or capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"ansi"):
         raise ValueError(f"{path}: neither an image nor a video that OpenCV can read; is the file complete?")
-    return VideoReader(capture, str(path), is_live=False)
+    return VideoReader(capture, str(path), is_live=False, allocate=allocate)
 
 
-def open_stream(address):
+def open_stream(address, allocate=None):
     """The reader of a network address: a live stream, or a file that a server hands out.
 
     Raises OSError when nothing answers or what comes is no video.
@@ -145,4 +149,4 @@ def open_stream(address):
     # FFmpeg does not know the length of a single picture either.
     is_picture = urlsplit(address).path.lower().endswith(IMAGE_SUFFIXES)
     is_live = is_rtsp or (capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0 and not is_picture)
-    return VideoReader(capture, address, is_live, has_clock=is_rtsp)
+    return VideoReader(capture, address, is_live, is_rtsp, allocate)

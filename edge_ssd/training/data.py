@@ -82,6 +82,28 @@ class RoundSampler:
             position += stop - start
 
 
+class RankBatches:
+    """The part of one process in batches that several share: lists of (round, index).
+
+    sampler: RoundSampler, the same in every process.   batch: images of a part.   rank, count: of the process.
+    The last, smaller batch is left out.
+    """
+
+    def __init__(self, sampler, batch, rank=0, count=1):
+        self.sampler, self.batch, self.rank, self.count = sampler, batch, rank, count
+
+    def __len__(self):
+        return len(self.sampler) // (self.batch * self.count)
+
+    def __iter__(self):
+        whole = []
+        for key in self.sampler:
+            whole.append(key)
+            if len(whole) == self.batch * self.count:
+                yield whole[self.rank * self.batch : (self.rank + 1) * self.batch]
+                whole = []
+
+
 def collate(samples):
     """A Batch of what `TrainingImages` gives."""
     images, boxes, labels, difficult, indices = zip(*samples)
@@ -96,15 +118,13 @@ def collate(samples):
     return Batch(torch.from_numpy(np.stack(images)), targets, tuple(indices))
 
 
-def make_loader(images, sampler, batch_size, workers):
-    """The DataLoader of `TrainingImages` in the order of a `RoundSampler`; the last, smaller batch is left out."""
+def make_loader(images, batches, workers):
+    """The DataLoader of `TrainingImages` in the order of `RankBatches`."""
     return DataLoader(
         images,
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        drop_last=True,
         persistent_workers=workers > 0,
         # Not by fork: a process that has OpenCV's or ONNX Runtime's threads hangs in its child.
         multiprocessing_context="forkserver" if workers > 0 else None,

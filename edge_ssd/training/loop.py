@@ -18,8 +18,10 @@ from ..detector import Detector
 from ..engines.torch_engine import TorchEngine
 from ..evaluation import evaluate
 from .augmentation import AUGMENTATIONS
+from .board import Board
 from .checkpoint import load_weights, save_checkpoint
-from .data import RoundSampler, TrainingImages, make_loader, normalise
+from .data import RankBatches, RoundSampler, TrainingImages, make_loader, normalise
+from .distributed import join_processes
 from .ema import MovingAverage
 from .history import plot_history, read_metrics, write_metrics
 from .loss import SsdLoss
@@ -31,30 +33,37 @@ class Trainer:
 
     model: Ssd.   spec: its SsdSpec.   train_set, val_set: see `edge_ssd.datasets`; val_set may be None.
     options: TrainOptions.   folder: made when it is not there; holds last.pt, best.pt, metrics.jsonl
-    and curve.png.
+    and curve.png.   processes: see `distributed`; of several, the first alone validates and writes.
 
         trainer = Trainer(model, spec, train_set, val_set, options, "runs/a")
         trainer.run()
     """
 
-    def __init__(self, model, spec, train_set, val_set, options, folder):
+    def __init__(self, model, spec, train_set, val_set, options, folder, processes=None):
+        self.processes = processes or join_processes()
         self.spec, self.options, self.val_set = spec, options, val_set
         self.folder = Path(folder)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.processes.device
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.loss = SsdLoss(spec, background_iou=options.background_iou).to(self.device)
+        self.network = self.processes.wrapped(self.model)
+        self.loss = SsdLoss(spec, background_iou=options.background_iou, mean_matches=self._mean_matches).to(
+            self.device
+        )
         self.optimizer = make_optimizer(self.model, options)
         self.average = MovingAverage(self.model, options.ema) if options.ema else None
         self.train_set = train_set
         epoch_images = options.epoch_images or len(train_set)
-        if epoch_images < options.batch:
+        step_images = options.batch * self.processes.count
+        if epoch_images < step_images:
             raise ValueError(
-                f"batch: expected at most the {epoch_images} images of an epoch, got {options.batch}"
+                f"batch: expected at most the {epoch_images} images of an epoch, got {step_images}"
             )
         self.sampler = RoundSampler(len(train_set), epoch_images, options.seed)
         images = TrainingImages(train_set, spec, AUGMENTATIONS[options.augmentation], options.seed)
-        self.loader = make_loader(images, self.sampler, options.batch, options.workers)
+        batches = RankBatches(self.sampler, options.batch, self.processes.rank, self.processes.count)
+        self.loader = make_loader(images, batches, options.workers)
         self.epoch = 0
+        self.board = None
         self.autocast = _autocast(self.device, options.precision)
 
     def resume(self, checkpoint):
@@ -79,23 +88,42 @@ class Trainer:
         self.epoch = checkpoint["epoch"]
 
     def run(self):
-        """Trains to the last epoch; returns the metrics of every epoch, list of dict.
+        """Trains to the last epoch, or until it gets no better; returns the metrics of every epoch, list of dict.
 
         Raises ValueError when the loss is no longer a number, naming the images of the batch.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.options.tensorboard and self.processes.is_first:
+            self.board = Board(self.folder / "tensorboard")
         history = read_metrics(self.folder / "metrics.jsonl", before_epoch=self.epoch)
-        while self.epoch < self.options.epochs:
+        stops = False
+        while self.epoch < self.options.epochs and not stops:
             metrics = self._train_epoch()
             self.epoch += 1
-            if self.val_set is not None and self._validates():
-                metrics.update(self._validate())
-            improved = self._improves(metrics, history)
-            history.append(metrics)
-            self._save(improved)
-            write_metrics(self.folder / "metrics.jsonl", history)
-            plot_history(history, self.folder / "curve.png")
+            if self.processes.is_first:
+                self._end_epoch(metrics, history)
+            stops = self.processes.agreed(self._stops(history))
+        if self.board:
+            self.board.close()
         return history
+
+    def _end_epoch(self, metrics, history):
+        """Validates and writes what an epoch leaves; its metrics go to the end of `history`."""
+        if self.val_set is not None and self._validates():
+            metrics.update(self._validate())
+        improved = self._improves(metrics, history)
+        history.append(metrics)
+        self._save(improved)
+        write_metrics(self.folder / "metrics.jsonl", history)
+        plot_history(history, self.folder / "curve.png")
+        if self.board:
+            self.board.write_metrics(metrics)
+
+    def _stops(self, history):
+        """Whether the last `patience` validations were no better than the best before them."""
+        patience = self.options.patience
+        values = [m["AP"] for m in history if "AP" in m] if self.val_set else [-m["loss"] for m in history]
+        return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
 
     def _train_epoch(self):
         started = time.perf_counter()
@@ -104,9 +132,15 @@ class Trainer:
         sums = torch.zeros(2, dtype=torch.float64)
         steps = len(self.loader)
         bar = tqdm(
-            self.loader, desc=f"epoch {self.epoch + 1}/{self.options.epochs}", unit="batch", leave=False
+            self.loader,
+            desc=f"epoch {self.epoch + 1}/{self.options.epochs}",
+            unit="batch",
+            leave=False,
+            disable=not self.processes.is_first,
         )
         for i, batch in enumerate(bar):
+            if i == 0 and self.board:
+                self.board.write_matches(batch, self.loss, self.spec, self.epoch + 1)
             rate = self._set_learning_rate(self.epoch * steps + i, self.options.epochs * steps)
             losses = self.step(batch)
             sums += torch.tensor(losses, dtype=torch.float64)
@@ -119,19 +153,21 @@ class Trainer:
             "loss_loc": loc,
             "loss_conf": conf,
             "lr": rate,
-            "images_per_s": steps * self.options.batch / seconds,
+            "images_per_s": steps * self.options.batch * self.processes.count / seconds,
             "train_s": seconds,
         }
 
     def step(self, batch):
-        """One step; returns (loc, conf) losses, numbers."""
+        """One step; returns (loc, conf) losses of the whole batch, numbers."""
         images = normalise(batch.images.to(self.device, non_blocking=True), self.spec)
         with self.autocast:
-            loc, conf = self.model(images)
+            loc, conf = self.network(images)
         losses = self.loss(loc, conf, batch.targets.to(self.device))
         total = losses.loc + losses.conf
         values = losses.loc.item(), losses.conf.item()
-        if not math.isfinite(sum(values)):
+        # The mean over the processes is the loss of the whole batch, and no number in all of them when in one.
+        means = [value / self.processes.count for value in self.processes.sum(values)]
+        if not math.isfinite(sum(means)):
             raise ValueError(self._not_a_number(batch, values))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
@@ -140,7 +176,11 @@ class Trainer:
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
-        return values
+        return tuple(means)
+
+    def _mean_matches(self, matches):
+        """The matches of a batch, as their mean over the processes; at least 1 where there are none at all."""
+        return max(1.0, self.processes.sum([matches])[0]) / self.processes.count
 
     def _not_a_number(self, batch, values):
         names = ", ".join(self.train_set.image_name(i) for i in batch.indices)
@@ -166,6 +206,8 @@ class Trainer:
             network.load_state_dict(self.average.state)
         detector = Detector(CpuBackend(TorchEngine(network), self.spec))
         report = evaluate(detector.detect, self.val_set, progress=True)
+        if self.board:
+            self.board.write_detections(detector, self.val_set, self.epoch)
         names = ("AP", "AP50", "VOC_AP50_area")
         # Nothing to find has no AP; a run goes on with 0.
         scores = {name: report[name] or 0.0 for name in names}

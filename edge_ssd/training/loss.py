@@ -13,7 +13,7 @@ from .matching import BACKGROUND, encode, match
 
 
 class Losses(NamedTuple):
-    """loc, conf: scalars, each already divided by the number of matches.   matches: that number."""
+    """loc, conf: scalars, each already divided by the number of matches.   matches: that of this batch."""
 
     loc: torch.Tensor
     conf: torch.Tensor
@@ -25,9 +25,13 @@ class SsdLoss(nn.Module):
 
     spec: gives the priors and the variance.   iou_threshold, background_iou: see `match`; the defaults
     are the paper's.   negatives_per_match: hard negatives for each match of an image.
+    mean_matches: function of the matches of this batch that gives what to divide by, when several processes have
+    a part of the batch each: the mean over them, so that the mean of their gradients is that of the whole batch.
     """
 
-    def __init__(self, spec, iou_threshold=0.5, background_iou=0.5, negatives_per_match=3):
+    def __init__(
+        self, spec, iou_threshold=0.5, background_iou=0.5, negatives_per_match=3, mean_matches=float
+    ):
         super().__init__()
         priors = torch.from_numpy(make_priors(spec))
         half = priors[:, 2:] / 2
@@ -36,6 +40,7 @@ class SsdLoss(nn.Module):
         self.variance = spec.variance
         self.thresholds = iou_threshold, background_iou
         self.negatives_per_match = negatives_per_match
+        self.mean_matches = mean_matches
 
     def forward(self, loc, conf, targets):
         """loc (B, P, 4), conf (B, P, C) and the `Targets` of the batch -> Losses.
@@ -49,6 +54,7 @@ class SsdLoss(nn.Module):
             object_index = matched[image, prior]
             negative_image, negative_prior = hard_negatives(conf, matched, self.negatives_per_match)
         matches = len(image)
+        divisor = self.mean_matches(matches)
         if matches == 0:
             return Losses(loc.sum() * 0, conf.sum() * 0, 0)
         wanted = encode(targets.boxes[image, object_index], self.priors[prior], self.variance)
@@ -57,7 +63,7 @@ class SsdLoss(nn.Module):
         rows = conf[torch.cat([image, negative_image]), torch.cat([prior, negative_prior])]
         columns = F.pad(targets.labels[image, object_index], (0, len(negative_image)))
         conf_loss = F.cross_entropy(rows.float(), columns, reduction="sum")
-        return Losses(loc_loss / matches, conf_loss / matches, matches)
+        return Losses(loc_loss / divisor, conf_loss / divisor, matches)
 
 
 def hard_negatives(conf, matched, per_match):

@@ -26,9 +26,13 @@ class TrainOptions:
         match. The paper's value is 0.5, with which hard negative mining finds the near misses of the same
         objects; 0.4 learned a little faster with the default boxes of ssd320_resnet16 (AP50 0.18 against
         0.155 after 15,000 frames), and several times as fast with sparser ones.
-    priors: default box sizes; see `Ssd.spec`.   precision: of the convolutions; auto is bf16 where the
-    processor computes in it.   workers: processes that load images; 0 loads in the loop's own.
+    priors: set of default boxes, see `models.levels`, or a spec that has them.
+    precision: of the convolutions; auto is bf16 where the processor computes in it.
+    workers: processes that load images; 0 loads in the loop's own.
     threads: of torch on the CPU, 0: one per core.   val_every: epochs between two validations.
+    patience: validations without a better AP (epochs without a lower loss, where there is no validation) after which
+        the run stops; 0: never.   tensorboard: write losses, scores and pictures for TensorBoard too.
+    batch is that of each process where torchrun started several.
     """
 
     epochs: int = 60
@@ -49,6 +53,8 @@ class TrainOptions:
     workers: int = 2
     threads: int = 0
     val_every: int = 1
+    patience: int = 0
+    tensorboard: bool = False
     seed: int = 0
 
     def __post_init__(self):
@@ -77,6 +83,7 @@ _LEAST = {
     "workers": 0,
     "threads": 0,
     "val_every": 1,
+    "patience": 0,
     "seed": 0,
 }
 _CHOICES = {

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 
 from ..datasets import open_dataset
-from ..spec import SsdSpec
-from .checkpoint import load_checkpoint, load_weights, read_weights
+from .checkpoint import load_checkpoint
+from .distributed import leave_processes
 from .loop import Trainer
-from .models import build_model
 from .options import TrainOptions
+from .start import new_model, resumed_model
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,11 @@ class RunOptions:
 
     data, split, val, val_split: see `edge_ssd.datasets.open_dataset`; no validation when `val` is empty.
     arch: see `models.ARCHITECTURES`.   out: folder of the run.
-    resume: checkpoint of the run to go on with; arch and out may then be empty.
-    weights: checkpoint of the same network to start from, or a file of plain weights, such as torchvision's.
+    input_size: side of the network's square input, or "HEIGHTxWIDTH"; finest_stride, neck: see
+    `models.build_model`; empty and 0 take the architecture's own.
+    resume: checkpoint of the run to go on with; arch, out and the three before may then be empty.
+    weights: checkpoint of the same network to start from, of any input size and classes, or a file of plain
+    weights, such as torchvision's.   base_weights: torchvision's classifier; see `base_weights`.
     """
 
     data: str
@@ -31,8 +34,12 @@ class RunOptions:
     val_split: str = ""
     arch: str = ""
     out: str = ""
+    input_size: str = ""
+    finest_stride: int = 0
+    neck: str = ""
     resume: str = ""
     weights: str = ""
+    base_weights: str = ""
 
     def __post_init__(self):
         for name in ("arch", "out"):
@@ -51,8 +58,10 @@ def train(run, given=None):
     run: RunOptions.   given: fields of TrainOptions that differ from the defaults, or from those of the
     run that is resumed.
 
-    Returns the run's folder and the metrics of every epoch (list of dict). Raises ValueError,
-    FileNotFoundError and OSError, each in one line.
+    Of several processes (see `distributed`) each calls it, with the same arguments.
+
+    Returns the run's folder and the metrics of every epoch, list of dict, empty but in the first process.
+    Raises ValueError, FileNotFoundError and OSError, each in one line.
     """
     checkpoint = load_checkpoint(run.resume) if run.resume else None
     options = _train_options(checkpoint, given or {})
@@ -65,30 +74,18 @@ def train(run, given=None):
         val_set.check()
     torch.manual_seed(options.seed)
     if checkpoint:
-        model, spec = _resumed_model(run, checkpoint, train_set.class_names)
+        model, spec = resumed_model(run, checkpoint, train_set.class_names)
     else:
-        model = build_model(run.arch, len(train_set.class_names) + 1)
-        spec = model.spec(train_set.class_names, options.priors)
-    if run.weights:
-        load_weights(model, read_weights(run.weights), run.weights)
-    trainer = Trainer(model, spec, train_set, val_set, options, run.folder)
-    if checkpoint:
-        trainer.resume(checkpoint)
-    return run.folder, trainer.run()
+        model, spec = new_model(run, options, train_set.class_names)
+    try:
+        trainer = Trainer(model, spec, train_set, val_set, options, run.folder)
+        if checkpoint:
+            trainer.resume(checkpoint)
+        return run.folder, trainer.run()
+    finally:
+        leave_processes()
 
 
 def _train_options(checkpoint, given):
     stored = checkpoint.get("training", {}) if checkpoint else {}
     return replace(TrainOptions(**stored), **given)
-
-
-def _resumed_model(run, checkpoint, class_names):
-    if run.arch and run.arch != checkpoint["arch"]:
-        raise ValueError(f"arch: {run.resume} holds {checkpoint['arch']}, got {run.arch}; leave --arch out")
-    spec = SsdSpec.from_json(checkpoint["spec"])
-    if spec.class_names != tuple(class_names):
-        raise ValueError(
-            f"{run.resume} was trained on the classes {', '.join(spec.class_names)}; "
-            f"{run.data} has {', '.join(class_names)}"
-        )
-    return build_model(checkpoint["arch"], spec.num_columns, **checkpoint["options"]), spec

@@ -199,8 +199,25 @@ class SimulatedDevice:
         array[...] = host
         return array
 
+    def view(self, array, start, shape, dtype):
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        return array[start : start + nbytes].view(dtype).reshape(shape)
+
+    def as_array(self, foreign):
+        return foreign
+
+    def check_reachable(self, address):
+        if self._memory_at(address) is None:
+            raise ValueError("image: its address is none of CUDA's")
+
+    def _memory_at(self, address):
+        for memory in (*self._arrays, *self.frames):
+            if memory.ctypes.data <= address < memory.ctypes.data + max(memory.nbytes, 1):
+                return memory
+        return None
+
     def owns(self, array):
-        return any(array is one for one in self._arrays)
+        return isinstance(array, np.ndarray) and self._memory_at(array.ctypes.data) is not None
 
     def address(self, array):
         return array.ctypes.data

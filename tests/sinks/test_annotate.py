@@ -98,7 +98,17 @@ def test_every_pixel_format_comes_back_to_bgr(pixel_format, size):
     np.testing.assert_allclose(to_bgr(frame), grey, atol=3)
 
 
-def test_i420_keeps_its_colours():
-    image = np.full((6, 10, 3), (200, 60, 30), np.uint8)
-    frame = result(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420), (), pixel_format="i420").frame
+@pytest.mark.parametrize("pixel_format", ["i420", "nv12", "yuyv", "uyvy"])
+def test_raw_camera_formats_keep_their_colours(pixel_format):
+    image = np.full((6, 8, 3), (200, 60, 30), np.uint8)
+    i420 = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+    luma, u, v = i420[0, 0], i420[6, 0], i420[8, 7]
+    raw = {
+        "i420": i420,
+        "nv12": np.vstack([i420[:6], np.tile(np.uint8([u, v]), (3, 4))]),
+        "yuyv": np.tile(np.uint8([luma, u, luma, v]), (6, 4)).reshape(6, 8, 2),
+        "uyvy": np.tile(np.uint8([u, luma, v, luma]), (6, 4)).reshape(6, 8, 2),
+    }[pixel_format]
+    frame = result(raw, (), pixel_format=pixel_format).frame
     np.testing.assert_allclose(to_bgr(frame), image, atol=4)
+    assert drawn(raw, [(1, 1, 5, 5)], pixel_format=pixel_format).shape == image.shape

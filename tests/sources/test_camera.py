@@ -17,6 +17,7 @@ from edge_ssd.sources import open_source
 from edge_ssd.sources import source as source_module
 from edge_ssd.sources.camera import CameraOptions, CameraReader, csi_pipeline, open_camera
 from edge_ssd.sources.source import Source
+from tests.media import Pool
 
 BROKEN = "a frame that cannot be decoded"
 
@@ -25,10 +26,21 @@ class FakeCapture:
     """A cv2.VideoCapture that gives `frames`: arrays, BROKEN or exceptions of retrieve; then grab fails.
 
     stamp_ms: what the driver says of the frame in hand; a function of nothing.
+    format: the camera's FOURCC.   size: (height, width).   takes_raw: whether the conversion can be put off.
     """
 
-    def __init__(self, frames=(), opens=True, fps=30.0, stamp_ms=lambda: 0.0):
+    def __init__(
+        self,
+        frames=(),
+        opens=True,
+        fps=30.0,
+        stamp_ms=lambda: 0.0,
+        format="MJPG",
+        size=(4, 8),
+        takes_raw=True,
+    ):
         self.frames, self.opens, self.fps, self.stamp_ms = list(frames), opens, fps, stamp_ms
+        self.format, self.size, self.takes_raw = format, size, takes_raw
         self.settings = []
         self.released = 0
 
@@ -37,19 +49,31 @@ class FakeCapture:
 
     def set(self, prop, value):
         self.settings.append((prop, value))
-        return True
+        return self.takes_raw or (prop, value) != (cv2.CAP_PROP_CONVERT_RGB, 0)
 
     def get(self, prop):
-        return {cv2.CAP_PROP_FPS: self.fps, cv2.CAP_PROP_POS_MSEC: self.stamp_ms()}.get(prop, 0.0)
+        return {
+            cv2.CAP_PROP_FPS: self.fps,
+            cv2.CAP_PROP_POS_MSEC: self.stamp_ms(),
+            cv2.CAP_PROP_FOURCC: float(cv2.VideoWriter.fourcc(*self.format)),
+            cv2.CAP_PROP_FRAME_HEIGHT: float(self.size[0]),
+            cv2.CAP_PROP_FRAME_WIDTH: float(self.size[1]),
+        }.get(prop, 0.0)
 
     def grab(self):
         self.hand = self.frames.pop(0) if self.frames else None
         return self.hand is not None
 
-    def retrieve(self):
+    def retrieve(self, image=None):
+        """As OpenCV: into `image` where it has the frame's shape, else into memory of its own."""
         if isinstance(self.hand, Exception):
             raise self.hand
-        return (False, None) if self.hand is BROKEN else (True, self.hand)
+        if self.hand is BROKEN:
+            return False, None
+        if image is None or image.shape != self.hand.shape:
+            return True, self.hand.copy()
+        image[...] = self.hand
+        return True, image
 
     def release(self):
         self.released += 1
@@ -57,6 +81,15 @@ class FakeCapture:
 
 def image():
     return np.zeros((4, 6, 3), np.uint8)
+
+
+def no_buffer(shape):
+    """An `allocate` whose pool is empty."""
+
+
+def converts(capture):
+    """What was asked about conversion to BGR, in order: 0 raw, 1 converted."""
+    return [value for prop, value in capture.settings if prop == cv2.CAP_PROP_CONVERT_RGB]
 
 
 @pytest.fixture
@@ -217,3 +250,117 @@ def test_the_pipeline_of_a_jetson_camera_never_queues_frames():
     assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM), width=1280, ")
     assert "framerate=30/1" in pipeline
     assert pipeline.endswith("appsink drop=true max-buffers=1 sync=false")
+
+
+@pytest.mark.parametrize(
+    ("fourcc", "pixel_format", "shape"),
+    [
+        ("YUYV", "yuyv", (4, 8, 2)),
+        ("UYVY", "uyvy", (4, 8, 2)),
+        ("NV12", "nv12", (6, 8)),
+        ("YU12", "i420", (6, 8)),
+    ],
+)
+def test_a_raw_format_is_taken_as_the_camera_gives_it(plugged, rng, fourcc, pixel_format, shape):
+    raw = rng.integers(0, 256, shape, np.uint8)
+    capture = FakeCapture([raw], format=fourcc)
+    frame = open_camera(plugged(capture), no_buffer).read()
+    assert converts(capture) == [0]
+    assert (frame.pixel_format, frame.image_size) == (pixel_format, (4, 8))
+    np.testing.assert_array_equal(frame.image, raw)
+    assert frame.copies == 2  # both inside OpenCV: out of the driver's buffer, and out of its own
+
+
+@pytest.mark.parametrize(
+    ("fourcc", "size", "takes_raw", "why"),
+    [
+        ("MJPG", (4, 8), True, "compressed"),
+        ("YV12", (4, 8), True, "V before U"),
+        ("GREY", (4, 8), True, "not a format of Frame's"),
+        ("\0\0\0\0", (4, 8), True, "the backend does not say"),
+        ("YUYV", (4, 6), True, "rows of twelve bytes, whatever the width"),
+        ("NV12", (5, 8), True, "half a row of chroma"),
+        ("YUYV", (4, 8), False, "the backend cannot leave the conversion out"),
+    ],
+)
+def test_any_other_format_is_converted_by_opencv(plugged, fourcc, size, takes_raw, why):
+    capture = FakeCapture([np.zeros((*size, 3), np.uint8)], format=fourcc, size=size, takes_raw=takes_raw)
+    frame = open_camera(plugged(capture), no_buffer).read()
+    assert (frame.pixel_format, frame.image_size, frame.copies) == ("bgr8", size, 1), why
+    assert converts(capture) == ([] if takes_raw else [0])
+
+
+def test_raw_frames_of_another_layout_make_opencv_convert(plugged, caplog):
+    """What an OpenCV does that does not know the format: one row of bytes."""
+    capture = FakeCapture([np.zeros((1, 48), np.uint8), np.zeros((4, 8, 3), np.uint8)], format="NV12")
+    with caplog.at_level(logging.WARNING, "edge_ssd"):
+        reader = open_camera(plugged(capture), no_buffer)
+        frame = reader.read()
+    assert (frame.pixel_format, frame.image_size, reader.skipped) == ("bgr8", (4, 8), 1)
+    assert converts(capture) == [0, 1]
+    assert "expected nv12 frames of shape (6, 8), got (1, 48); OpenCV converts" in caplog.messages[0]
+
+
+@pytest.mark.parametrize("broken", [BROKEN, cv2.error("short frame")], ids=["nothing", "exception"])
+def test_a_broken_raw_frame_is_passed_over(plugged, broken):
+    capture = FakeCapture([broken, np.zeros((4, 8, 2), np.uint8)], format="YUYV")
+    reader = open_camera(plugged(capture), no_buffer)
+    assert (reader.read().pixel_format, reader.skipped, converts(capture)) == ("yuyv", 1, [0])
+
+
+def test_frames_for_the_cpu_are_converted_by_opencv_which_is_fast(plugged):
+    capture = FakeCapture([np.zeros((4, 8, 3), np.uint8)], format="YUYV")
+    assert open_camera(plugged(capture)).read().pixel_format == "bgr8"
+    assert converts(capture) == []
+
+
+def test_raw_frames_go_into_buffers_too(plugged):
+    pool = Pool()
+    capture = FakeCapture([np.full((6, 8), level, np.uint8) for level in range(3)], format="NV12")
+    reader = open_camera(plugged(capture), pool)
+    frames = [reader.read() for _ in range(3)]
+    assert [frame.copies for frame in frames] == [3, 2, 2]  # the first shape is not known before it is there
+    assert [int(frame.image.max()) for frame in frames] == [0, 1, 2]
+    assert all(frame.image is buffer for frame, buffer in zip(frames, pool.buffers))
+
+
+def test_a_camera_that_changes_its_size_gets_another_buffer():
+    pool = Pool()
+    images = [np.full((4, width, 3), width, np.uint8) for width in (8, 8, 16, 16)]
+    reader = CameraReader(FakeCapture(images), "cam", pool)
+    frames = [reader.read() for _ in images]
+    assert [frame.copies for frame in frames] == [2, 1, 2, 1]
+    for frame, expected in zip(frames, images):
+        np.testing.assert_array_equal(frame.image, expected)
+        assert any(frame.image is buffer for buffer in pool.buffers)
+
+
+def test_a_capture_that_leaves_the_buffer_alone_costs_one_copy():
+    class Stubborn(FakeCapture):
+        def retrieve(self, image=None):
+            return super().retrieve()
+
+    pool = Pool()
+    reader = CameraReader(Stubborn([np.full((4, 8, 3), level, np.uint8) for level in range(3)]), "cam", pool)
+    frames = [reader.read() for _ in range(3)]
+    assert [frame.copies for frame in frames] == [2, 2, 2]
+    assert [int(frame.image.max()) for frame in frames] == [0, 1, 2]
+    assert [id(frame.image) for frame in frames] == [id(buffer) for buffer in pool.buffers]
+
+
+def test_an_empty_pool_is_no_obstacle():
+    reader = CameraReader(FakeCapture([image(), image()]), "cam", no_buffer)
+    assert [reader.read().copies for _ in range(2)] == [1, 1]
+
+
+def test_every_reopened_camera_reads_into_the_pool(plugged, monkeypatch):
+    monkeypatch.setattr(source_module, "_FIRST_PAUSE_S", 0.01)
+    options, pool = plugged(FakeCapture([image()]), FakeCapture([image()])), Pool()
+    monkeypatch.setattr(CameraOptions, "from_address", lambda address: options)
+    with open_source("0", policy="every", allocate=pool) as source:
+        assert [source.read().image is pool.buffers[i] for i in range(2)] == [True, True]
+
+
+@pytest.mark.parametrize(("device", "copies"), [("/dev/video0", 0), ("csi://0", 1)])
+def test_frames_of_a_jetson_camera_are_copied_out_of_its_memory(device, copies):
+    assert CameraReader(FakeCapture(), device).driver_copies == copies

@@ -10,7 +10,7 @@ import pytest
 
 from edge_ssd.sources import open_source
 from edge_ssd.sources.video import StreamClock, sane_fps
-from tests.media import write_video
+from tests.media import Pool, encoded, picture, write_video
 
 
 def test_every_frame_of_a_video_in_order(tmp_path):
@@ -94,3 +94,29 @@ def test_a_camera_clock_that_is_slow_does_not_make_frames_old():
         arrival = period * i
         age = arrival - clock.capture_ns(arrival * slow, int(arrival * MS)) / MS
     assert 0 <= age < 1
+
+
+def test_frames_of_a_file_lie_in_the_buffers_given(tmp_path):
+    path = write_video(tmp_path / "a.avi", 5, codec="MJPG")
+    pool = Pool()
+    with open_source(path) as plain, open_source(path, allocate=pool) as source:
+        expected, frames = list(plain), list(source)
+    # OpenCV's FFmpeg backend reads into the buffer: one copy of its own, whoever brings the memory.
+    assert [frame.copies for frame in expected] == [1] * 5
+    assert [frame.copies for frame in frames] == [2, 1, 1, 1, 1]  # the first shape is not known before
+    for frame, other, buffer in zip(frames, expected, pool.buffers):
+        assert frame.image is buffer
+        np.testing.assert_array_equal(frame.image, other.image)
+
+
+@pytest.mark.parametrize("what", ["image", "folder", "demo"])
+def test_stills_and_rendered_frames_are_copied_once_into_the_buffer(tmp_path, what):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(picture(), ".png"))
+    address = {"image": path, "folder": tmp_path, "demo": "demo://?frames=1&size=64x64"}[what]
+    pool = Pool()
+    with open_source(address) as plain, open_source(address, allocate=pool) as source:
+        (expected,), (frame,) = list(plain), list(source)
+    assert (expected.copies, frame.copies) == (0, 1)
+    assert frame.image is pool.buffers[0]
+    np.testing.assert_array_equal(frame.image, expected.image)

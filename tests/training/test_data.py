@@ -12,6 +12,7 @@ torch = pytest.importorskip("torch")
 from edge_ssd import reference  # noqa: E402
 from edge_ssd.training.augmentation import AUGMENTATIONS  # noqa: E402
 from edge_ssd.training.data import (  # noqa: E402
+    RankBatches,
     RoundSampler,
     TrainingImages,
     collate,
@@ -82,7 +83,7 @@ def test_batch_without_any_object():
 def test_loader_gives_the_same_batches_with_and_without_a_worker(workers):
     images = TrainingImages(Images(), SPEC, AUGMENTATIONS["ssd"], seed=3)
     sampler = RoundSampler(10, 10, seed=3)
-    loader = make_loader(images, sampler, 4, workers)
+    loader = make_loader(images, RankBatches(sampler, 4), workers)
     batches = list(loader)
     assert [batch.indices for batch in batches] == [
         tuple(index for _, index in epoch_of(sampler, 0)[start : start + 4]) for start in (0, 4)

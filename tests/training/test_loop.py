@@ -187,3 +187,64 @@ def test_weights_alone_cannot_be_resumed(tmp_path):
     save_checkpoint(tmp_path / "plain.pt", run.model, run.spec)
     with pytest.raises(ValueError, match=r"resume: the checkpoint holds no run, .*optimizer"):
         run.resume(load_checkpoint(tmp_path / "plain.pt"))
+
+
+def test_run_stops_when_it_gets_no_better(tmp_path):
+    run = trainer(tmp_path, epochs=9, val_set=Shapes(2), patience=2)
+    run._validate = lambda: {"AP": 0.5, "AP50": 0.5}
+    assert len(run.run()) == 3
+
+
+def test_stop_counts_validations_and_not_epochs(tmp_path):
+    run = trainer(tmp_path, val_set=Shapes(2), patience=2)
+    scores = [{"AP": 0.1}, {}, {"AP": 0.3}, {}, {"AP": 0.2}, {}]
+    assert not run._stops(scores)
+    assert run._stops([*scores, {"AP": 0.3}])
+    assert not run._stops([*scores, {"AP": 0.31}])
+
+
+def test_resumed_run_is_the_same_to_the_bit(tmp_path):
+    options = {"augmentation": "ssd", "ema": 0.9, "optimizer": "sgd", "lr": 1e-3, "schedule": "step"}
+    whole = trainer(tmp_path / "whole", epochs=3, **options)
+    whole.run()
+    with pytest.raises(KeyboardInterrupt):
+        trainer(tmp_path / "parts", Interrupted(images=12), epochs=3, **options).run()
+    second = trainer(tmp_path / "parts", epochs=3, **options)
+    second.resume(load_checkpoint(tmp_path / "parts" / "last.pt"))
+    second.run()
+    for state, other in (
+        (whole.model.state_dict(), second.model.state_dict()),
+        (whole.average.state, second.average.state),
+    ):
+        for name, tensor in state.items():
+            assert torch.equal(other[name], tensor), name
+
+
+def test_tensorboard_gets_losses_scores_and_pictures(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    trainer(tmp_path, epochs=2, val_set=Shapes(2), tensorboard=True).run()
+    events = reader.EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"loss/loss", "loss/loss_loc", "loss/loss_conf", "validation/AP", "run/lr"} <= set(tags["scalars"])
+    assert [event.step for event in events.Scalars("validation/AP")] == [1, 2]
+    assert {"matched priors", "detections/0", "detections/1"} <= set(tags["images"])
+    assert events.Images("detections/0")[0].width == SIDE
+
+
+def test_nan_keeps_the_checkpoint_of_the_last_good_epoch(tmp_path):
+    run = trainer(tmp_path, epochs=3)
+    train_epoch = run._train_epoch
+
+    def break_after_one():
+        if run.epoch == 1:
+            with torch.no_grad():
+                next(run.model.parameters()).fill_(torch.nan)
+        return train_epoch()
+
+    run._train_epoch = break_after_one
+    with pytest.raises(ValueError, match=r"epoch 2; .*shapes/\d\.png"):
+        run.run()
+    content = load_checkpoint(tmp_path / "last.pt")
+    assert content["epoch"] == 1
+    assert all(torch.isfinite(t).all() for t in content["model"].values())

@@ -8,6 +8,12 @@ from torch import nn
 
 from .layers import conv_norm, normal_init
 
+STEM = 16
+# The strided block whose expansion is the last map of a stride.
+STRIDED_BLOCKS = {4: 3, 8: 6, 16: 12}
+# Output channels of the extra layers.
+EXTRAS = (512, 256, 256, 128)
+
 
 class Block(NamedTuple):
     """One row of a MobileNetV3 table (the paper's tables 1 and 2)."""
@@ -45,23 +51,34 @@ def mobilenet_v3_large(reduced_tail):
 
 
 class MobileNetBase(nn.Module):
-    """A MobileNetV3 cut before its pooling, with extra layers behind it.
+    """MobileNetV3-Large cut before its pooling, with extra layers behind it.
 
-    blocks: the table.   taps: indices of the strided blocks whose expansion is a feature map.
-    extras: output channels of the extra layers, each of which halves the map.
-    Maps: the taps, the last convolution of the table, then one for each extra layer.
-    Parameter names are those of torchvision's ssdlite320_mobilenet_v3_large.
+    finest_stride: of the first map, 16, 8 or 4.   reduced_tail: see `mobilenet_v3_large`; the published
+    detection weights have it.
+    Maps: the expansions of the strided blocks from that stride on, the last convolution of the table, then one
+    for each extra layer, half the size each. Parameter names are those of torchvision's
+    ssdlite320_mobilenet_v3_large.
     """
 
-    def __init__(self, blocks, taps, extras, stem=16):
+    def __init__(self, finest_stride=16, reduced_tail=True):
         super().__init__()
-        layers = [conv_norm(3, stem, 3, stride=2, activation=nn.Hardswish)]
-        channels = stem
+        blocks = mobilenet_v3_large(reduced_tail)
+        layers = [conv_norm(3, STEM, 3, stride=2, activation=nn.Hardswish)]
+        channels = STEM
         for block in blocks:
             layers.append(InvertedResidual(channels, block))
             channels = block.out
         layers.append(conv_norm(channels, 6 * channels, 1, activation=nn.Hardswish))
-        self.features = nn.Sequential(*_split_at(layers, [tap + 1 for tap in taps]))  # the stem comes first
+        # torchvision's two parts: cut inside the block that leaves stride 16, behind its expansion.
+        cut = STRIDED_BLOCKS[16] + 1  # the stem comes first
+        self.features = nn.Sequential(
+            nn.Sequential(*layers[:cut], layers[cut].block[0]),
+            nn.Sequential(layers[cut].block[1:], *layers[cut + 1 :]),
+        )
+        taps = [STRIDED_BLOCKS[stride] for stride in (4, 8, 16) if stride >= finest_stride]
+        self.fine_taps = tuple(tap + 1 for tap in taps[:-1])
+        # With maps of stride 8 the boxes of five maps cover the whole input.
+        extras = EXTRAS if finest_stride == 16 else EXTRAS[:2]
         widths = (6 * channels, *extras)
         self.extra = nn.ModuleList([_extra_block(a, b) for a, b in zip(widths, extras)])
         self.out_channels = (*(blocks[tap].expanded for tap in taps), *widths)
@@ -70,7 +87,16 @@ class MobileNetBase(nn.Module):
     def forward(self, batch):
         """(B, 3, H, W) -> list of maps, finest first."""
         maps, x = [], batch
-        for block in (*self.features, *self.extra):
+        for index, layer in enumerate(self.features[0]):
+            if index in self.fine_taps:
+                x = layer.block[0](x)
+                maps.append(x)
+                for part in layer.block[1:]:
+                    x = part(x)
+            else:
+                x = layer(x)
+        maps.append(x)
+        for block in (self.features[1], *self.extra):
             x = block(x)
             maps.append(x)
         return maps
@@ -121,16 +147,6 @@ class SqueezeExcite(nn.Module):
         """(B, channels, H, W) -> the same shape."""
         gate = self.activation(self.fc1(self.avgpool(x)))
         return x * self.scale_activation(self.fc2(gate))
-
-
-def _split_at(layers, indices):
-    """Parts of `layers`, each cut inside a block, behind its expansion; the next part goes on from there."""
-    parts, opening, start = [], [], 0
-    for index in indices:
-        block = layers[index].block
-        parts.append(nn.Sequential(*opening, *layers[start:index], block[0]))
-        opening, start = [block[1:]], index + 1
-    return [*parts, nn.Sequential(*opening, *layers[start:])]
 
 
 def _extra_block(in_channels, out):

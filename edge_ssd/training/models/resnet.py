@@ -20,11 +20,13 @@ EXTRAS = ((80, 160), (64, 128))
 class SlimResNetBase(nn.Module):
     """Stages of residual blocks, and extra layers behind them.
 
-    Maps: the stages of stride 8, 16 and 32, then one for each extra layer, half the size each.
+    Maps: the stages of stride 8, 16 and 32, then one for each extra layer, half the size each; with a
+    finest_stride of 4, the stage of that stride before them.
     """
 
-    def __init__(self):
+    def __init__(self, finest_stride=8):
         super().__init__()
+        self.first_map = 0 if finest_stride == 4 else 1
         self.stem = conv_norm(3, STEM, 3, stride=2, activation=nn.ReLU)
         stages, channels = [], STEM
         for width, blocks in STAGES:
@@ -36,17 +38,19 @@ class SlimResNetBase(nn.Module):
             extra.append(_extra_block(channels, middle, width))
             channels = width
         self.extra = nn.ModuleList(extra)
-        self.out_channels = (*(width for width, _ in STAGES[1:]), *(width for _, width in EXTRAS))
+        self.out_channels = (
+            *(width for width, _ in STAGES[self.first_map :]),
+            *(width for _, width in EXTRAS),
+        )
         kaiming_init(self)
 
     def forward(self, batch):
         """(B, 3, H, W) -> list of maps, finest first."""
-        x = self.stages[0](self.stem(batch))  # stride 4: too large a map for heads of its own
-        maps = []
-        for block in (*self.stages[1:], *self.extra):
+        maps, x = [], self.stem(batch)
+        for block in (*self.stages, *self.extra):
             x = block(x)
             maps.append(x)
-        return maps
+        return maps[self.first_map :]
 
 
 class ResidualBlock(nn.Module):

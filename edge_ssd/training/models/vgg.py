@@ -10,6 +10,8 @@ from .layers import kaiming_init, xavier_init
 # Output channels of VGG16's 3 x 3 convolutions up to conv4_3, and of conv5; "pool": 2 x 2, stride 2.
 _UP_TO_CONV4_3 = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 512, 512)
 _CONV5 = (512, 512, 512)
+# Index in `features` of conv3_3's ReLU.
+_CONV3_3 = 15
 
 # The extra layers: channels of the 1 x 1 and of the second convolution, and that one's arguments.
 _HALVE = {"kernel_size": 3, "stride": 2, "padding": 1}
@@ -28,13 +30,15 @@ SSD512_EXTRAS = (
 class VggBase(nn.Module):
     """VGG16 cut after conv5_3, with fc6 and fc7 as convolutions and extra layers behind them.
 
-    extras: see SSD300_EXTRAS.   Maps: normalised conv4_3, fc7, then one for each extra layer.
+    extras: see SSD300_EXTRAS.   Maps: normalised conv4_3, fc7, then one for each extra layer; with a
+    finest_stride of 4 instead of 8, conv3_3 before them, normalised too.
     Parameter names are those of torchvision's ssd300_vgg16.
     """
 
-    def __init__(self, extras):
+    def __init__(self, extras, finest_stride=8):
         super().__init__()
-        self.out_channels = (512, 1024, *(out for _, out, _ in extras))
+        fine = (256,) if finest_stride == 4 else ()
+        self.out_channels = (*fine, 512, 1024, *(out for _, out, _ in extras))
         self.features = nn.Sequential(*_vgg_layers(3, _UP_TO_CONV4_3))
         conv5 = [nn.MaxPool2d(2, 2), *_vgg_layers(512, _CONV5)]
         blocks = [nn.Sequential(*conv5, _atrous_fc())]
@@ -43,16 +47,29 @@ class VggBase(nn.Module):
             blocks.append(_extra_block(channels, middle, out, arguments))
             channels = out
         self.extra = nn.ModuleList(blocks)
-        self.scale_weight = nn.Parameter(torch.full((512,), 20.0))  # the paper's 3.1: initial scale 20
+        self.scale_weight = _scale(512)
+        self.fine_scale_weight = _scale(256) if fine else None
 
     def forward(self, batch):
         """(B, 3, H, W) -> list of maps, finest first."""
-        x = self.features(batch)  # conv4_3: (B, 512, 38, 38) for SSD300
-        maps = [l2_normalise(x) * self.scale_weight.view(1, -1, 1, 1)]
+        maps, x = [], batch
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index == _CONV3_3 and self.fine_scale_weight is not None:
+                maps.append(_scaled(x, self.fine_scale_weight))  # (B, 256, 75, 75) for SSD300
+        maps.append(_scaled(x, self.scale_weight))  # conv4_3: (B, 512, 38, 38)
         for block in self.extra:
             x = block(x)
             maps.append(x)
         return maps
+
+
+def _scale(channels):
+    return nn.Parameter(torch.full((channels,), 20.0))  # the paper's 3.1: initial scale 20
+
+
+def _scaled(x, weight):
+    return l2_normalise(x) * weight.view(1, -1, 1, 1)
 
 
 def l2_normalise(x):

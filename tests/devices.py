@@ -1,4 +1,4 @@
-"""Devices for the tests of the kernels: a simulated one always, a GPU where there is one."""
+"""Fixtures: devices for the tests of kernels and what is built on them, a GPU where there is one."""
 
 from __future__ import annotations
 

@@ -1,0 +1,192 @@
+"""ONNX in, plan out: TensorRT compiles what the ONNX file says, nothing is added here."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engine_file import EngineFile, Manifest, file_sha256, manifest_path
+from ..files import replacing
+from ..gpu_info import gpu_info
+from . import tensorrt_api as api
+from .guard import check_room, only_build, stoppable
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """How an engine is compiled.
+
+    runtime: a key of tensorrt_api.RUNTIMES.   batch: (min, opt, max).   workspace_bytes: 0: TensorRT's own.
+    targets: compute capabilities for TensorRT-RTX; empty: the GPU at hand, or all of them without one.
+    timing_cache: file to keep tactic timings in, "" for none; TensorRT alone uses one.
+    version_compatible, hardware_compatible: larger, slower plans that run on more machines.
+    """
+
+    runtime: str = "tensorrt"
+    batch: tuple[int, int, int] = (1, 1, 1)
+    workspace_bytes: int = 0
+    targets: tuple[tuple[int, int], ...] = ()
+    timing_cache: str = ""
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+
+    def __post_init__(self):
+        least, usual, most = self.batch
+        if not 1 <= least <= usual <= most:
+            raise ValueError(f"batch: expected 1 <= MIN <= OPT <= MAX, got {least} {usual} {most}")
+
+
+def profiles_of(batch):
+    """The (min, opt, max) of each optimisation profile: batch 1 has one of its own, tuned for it exactly.
+
+    batch: (min, opt, max) asked for.
+    """
+    least, usual, most = batch
+    if least > 1:
+        return (batch,)
+    if most == 1:
+        return ((1, 1, 1),)
+    return (1, 1, 1), (2, max(2, usual), most)
+
+
+def compile_engine(onnx_path, spec, out, options, origin, progress=None):
+    """Compiles an ONNX file to the engine `out`, and writes its manifest beside it.
+
+    spec: SsdSpec.   options: CompileOptions.   progress: function (done, total, phase), or None.
+    origin: what else the manifest says: precision, source, source_sha256, calibration_sha256, command.
+
+    The engine is there as a whole or not at all, also when the build is interrupted (KeyboardInterrupt).
+    Returns the Manifest. Raises ImportError without TensorRT; ValueError for what TensorRT refuses, and when
+    another build writes the same file; OSError or MemoryError when there is no room.
+    """
+    trt = api.load_tensorrt(options.runtime)
+    onnx_path, out = Path(onnx_path), Path(out)
+    gpu = _gpu_for(options.runtime)
+    check_room(out.absolute().parent, onnx_path.stat().st_size)
+    with only_build(out):
+        plan, targets = _build(trt, onnx_path, spec, options, gpu, progress)
+        with replacing(out) as temporary:
+            temporary.write_bytes(plan)
+            digest, size = file_sha256(temporary), temporary.stat().st_size
+            manifest = Manifest(
+                flavour=api.RUNTIMES[options.runtime],
+                version=trt.__version__,
+                compute_capability=gpu and gpu.compute_capability,
+                gpu_name=gpu.name if gpu else "",
+                driver=gpu.driver if gpu else "",
+                targets=targets,
+                profiles=profiles_of(options.batch),
+                onnx=onnx_path.name,
+                onnx_sha256=file_sha256(onnx_path),
+                engine_bytes=size,
+                engine_sha256=digest,
+                version_compatible=options.version_compatible,
+                hardware_compatible=options.hardware_compatible,
+                workspace_bytes=options.workspace_bytes,
+                **origin,
+            )
+            # Never an old manifest beside a new plan: in between there is none, which says so itself.
+            manifest_path(out).unlink(missing_ok=True)
+        EngineFile(spec, manifest).save(out)
+    return manifest
+
+
+def _gpu_for(runtime):
+    """The GpuInfo to build for; None where TensorRT-RTX builds ahead of time without one."""
+    try:
+        return gpu_info()
+    except OSError as error:
+        if runtime == "rtx":
+            return None
+        raise ValueError(
+            f"Building for 'tensorrt' needs the GPU that the engine will run on: {error}. "
+            "TensorRT-RTX (--runtime rtx) builds without one"
+        ) from None
+
+
+def _build(trt, onnx_path, spec, options, gpu, progress):
+    """The serialised plan, and the compute capabilities that it is for (empty: the GPU at hand)."""
+    logger = api.make_logger(trt)
+    builder = trt.Builder(logger)
+    network = api.create_network(trt, builder)
+    try:
+        # The parser keeps the weights that it read as long as it lives.
+        parser = api.parse_onnx(trt, network, logger, onnx_path.read_bytes(), onnx_path.absolute())
+        config = builder.create_builder_config()
+        targets = _targets(options, gpu)
+        api.set_workspace(trt, config, options.workspace_bytes)
+        api.set_targets(trt, config, targets)
+        api.set_compatible(trt, config, options.version_compatible, options.hardware_compatible)
+        _add_profiles(builder, config, network, spec, options.batch)
+    except ValueError as error:
+        raise ValueError(f"{onnx_path}: {error}") from None
+    with _timing_cache(trt, config, options, gpu), stoppable() as stopped:
+        config.progress_monitor = api.progress_monitor(trt, _shown(progress, stopped))
+        plan = builder.build_serialized_network(network, config)
+    del parser
+    if plan is None:
+        raise ValueError(
+            f"{onnx_path}: TensorRT could not build it ({'; '.join(logger.errors) or 'no reason given'})"
+        )
+    return memoryview(plan), targets
+
+
+def _shown(progress, stopped):
+    def show(done, total, phase):
+        if progress:
+            progress(done, total, phase)
+        return not stopped()
+
+    return show
+
+
+def _targets(options, gpu):
+    if options.runtime != "rtx" or options.targets:
+        return options.targets
+    if gpu is None:
+        return api.RTX_TARGETS
+    if gpu.compute_capability not in api.RTX_TARGETS:
+        raise ValueError(
+            f"TensorRT-RTX does not run on this {gpu.name} (compute capability "
+            "{}.{}); use --runtime tensorrt".format(*gpu.compute_capability)
+        )
+    return (gpu.compute_capability,)
+
+
+def _add_profiles(builder, config, network, spec, batch):
+    entry = network.get_input(0)
+    static = entry.shape[0]
+    if static != -1:
+        if batch != (static,) * 3:
+            raise ValueError(
+                f"the model takes {static} images at a time; build it with --batch {static} {static} {static}"
+            )
+        return
+    for sizes in profiles_of(batch):
+        profile = builder.create_optimization_profile()
+        profile.set_shape(spec.input.name, *((size, 3, *spec.input.size) for size in sizes))
+        if config.add_optimization_profile(profile) < 0:
+            raise ValueError(f"TensorRT refuses the batch sizes {sizes}")
+
+
+@contextmanager
+def _timing_cache(trt, config, options, gpu):
+    """Tactic timings in a file of their own for each (TensorRT version, GPU), locked while in use.
+
+    Has not run on a GPU here; TensorRT-RTX times nothing ahead of time and keeps none.
+    """
+    if not options.timing_cache or gpu is None or options.runtime == "rtx":
+        yield
+        return
+    gpu_name = re.sub(r"\W+", "_", gpu.name)
+    path = Path(f"{options.timing_cache}.{trt.__version__}.{gpu_name}")
+    with Path(f"{path}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        config.set_timing_cache(cache, ignore_mismatch=False)
+        yield
+        with replacing(path) as temporary:
+            temporary.write_bytes(memoryview(cache.serialize()))

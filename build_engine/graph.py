@@ -1,0 +1,177 @@
+"""An ONNX graph that can be asked who makes a tensor, who reads it and of what type it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper, version_converter
+
+# QuantizeLinear takes float16 scales from here on, and TensorRT 10.3 reads it.
+OPSET = 19
+
+
+class Graph:
+    """A copy of an ONNX model, normalised, with an index.
+
+    Constants are initializers, their aliases (Identity) are gone, nodes have distinct names, and the types of all tensors are known.
+
+    model: the copy, to be edited.   Call `reindex` after editing nodes.
+    """
+
+    def __init__(self, model, opset=OPSET):
+        self.model = _at_opset(model, opset)
+        _constants_to_initializers(self.model.graph)
+        _drop_listed_weights(self.model.graph)
+        _fold_aliases(self.model.graph)
+        _name_nodes(self.model.graph)
+        self.types = _tensor_types(self.model)
+        self.reindex()
+
+    def reindex(self):
+        """Brings the index up to date with the nodes and initializers."""
+        graph = self.model.graph
+        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self.producer = {name: node for node in graph.node for name in node.output if name}
+        self.consumers = defaultdict(list)
+        for node in graph.node:
+            for name in node.input:
+                if name:
+                    self.consumers[name].append(node)
+
+    @property
+    def nodes(self):
+        """The nodes, in the order in which they are computed."""
+        return self.model.graph.node
+
+    def constant(self, name):
+        """The value of an initializer, an array."""
+        return numpy_helper.to_array(self.initializers[name])
+
+    def is_constant(self, name):
+        """Whether a tensor is an initializer."""
+        return name in self.initializers
+
+    def is_float(self, name):
+        """Whether a tensor was float32 when the model was read."""
+        return self.types.get(name) == TensorProto.FLOAT
+
+    def activations(self):
+        """Names of the float32 tensors that depend on the image, the input first."""
+        inputs = [entry.name for entry in self.model.graph.input]
+        outputs = [name for node in self.nodes for name in node.output]
+        return [name for name in (*inputs, *outputs) if name and self.is_float(name)]
+
+    def replace_nodes(self, nodes):
+        """Takes `nodes` instead of the present ones."""
+        nodes = list(nodes)  # they may be the present ones
+        del self.model.graph.node[:]
+        self.model.graph.node.extend(nodes)
+        self.reindex()
+
+    def add_constant(self, name, array):
+        """Adds an initializer and returns its name."""
+        tensor = numpy_helper.from_array(np.asarray(array), name)
+        self.model.graph.initializer.append(tensor)
+        self.initializers[name] = tensor
+        return name
+
+    def drop_unread_constants(self):
+        """Removes the initializers that no node reads."""
+        read = {name for node in self.nodes for name in node.input}
+        read |= {entry.name for entry in self.model.graph.output}
+        kept = [tensor for tensor in self.model.graph.initializer if tensor.name in read]
+        del self.model.graph.initializer[:]
+        self.model.graph.initializer.extend(kept)
+        self.reindex()
+
+    def finished(self):
+        """The edited model, checked. Its inner types are left for whoever reads it to infer."""
+        self.drop_unread_constants()
+        del self.model.graph.value_info[:]
+        onnx.checker.check_model(self.model)
+        return self.model
+
+
+def attribute(node, name, default=None):
+    """The value of a node's attribute."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return helper.get_attribute_value(entry)
+    return default
+
+
+def _at_opset(model, opset):
+    """A copy whose default operators are of `opset` at least."""
+    present = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+    if present >= opset:
+        copied = onnx.ModelProto()
+        copied.CopyFrom(model)
+        return copied
+    try:
+        return version_converter.convert_version(model, opset)
+    except Exception as error:  # the converter's errors are of many kinds
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"cannot be converted from opset {present} to {opset} ({reason}); export it again"
+        ) from None
+
+
+def _constants_to_initializers(graph):
+    kept = []
+    for node in graph.node:
+        value = attribute(node, "value") if node.op_type == "Constant" else None
+        if value is None:
+            kept.append(node)
+            continue
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(value)
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+    if len(kept) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def _fold_aliases(graph):
+    """Exporters that store equal weights once give the others' names through Identity."""
+    constants = {tensor.name for tensor in graph.initializer}
+    outputs = {entry.name for entry in graph.output}
+    alias, kept = {}, []
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = alias.get(name, name)
+        if node.op_type == "Identity" and node.input[0] in constants and node.output[0] not in outputs:
+            alias[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _drop_listed_weights(graph):
+    """Old exporters list the weights among the inputs."""
+    constants = {tensor.name for tensor in graph.initializer}
+    kept = [entry for entry in graph.input if entry.name not in constants]
+    del graph.input[:]
+    graph.input.extend(kept)
+
+
+def _name_nodes(graph):
+    seen = set()
+    for node in graph.node:
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{node.output[0]}"
+        seen.add(node.name)
+
+
+def _tensor_types(model):
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
+    except onnx.shape_inference.InferenceError as error:
+        raise ValueError(f"its shapes contradict each other ({str(error).splitlines()[-1]})") from None
+    types = {tensor.name: tensor.data_type for tensor in inferred.initializer}
+    for entry in (*inferred.value_info, *inferred.input, *inferred.output):
+        types[entry.name] = entry.type.tensor_type.elem_type
+    return types

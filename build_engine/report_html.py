@@ -1,0 +1,185 @@
+"""The receipt as one page that needs nothing else: no script, no font, no file beside it."""
+
+from __future__ import annotations
+
+from html import escape
+
+# Bars of the plot; further layers are in the .json file.
+_MOST_BARS = 40
+
+_COLORS = {
+    "first": "#4c78a8",
+    "head": "#f58518",
+    "depthwise": "#54a24b",
+    "squeeze-excite": "#b279a2",
+    "after L2 norm": "#e45756",
+    "other": "#9aa0a6",
+}
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+.verdict { border-left: .35rem solid var(--good); padding: .4rem .9rem; background: #8881; }
+.verdict.broken { border-color: var(--bad); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); }
+td, th { text-align: right; font-variant-numeric: tabular-nums; } td:first-child, th:first-child { text-align: left; }
+th { font-weight: 600; vertical-align: bottom; } .engine { max-width: 11rem; }
+small { opacity: .75; } .slow { color: var(--bad); display: block; font-size: .8rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; }
+dd { margin: 0; overflow-wrap: anywhere; }
+code { font-size: .9em; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
+svg { max-width: 100%; height: auto; }
+"""
+
+
+def page(receipt):
+    """The receipt of `edge_ssd.build_engine.receipt` as HTML text."""
+    title = f"INT8 receipt of {receipt['model']}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="verdict{"" if receipt["holds"] else " broken"}">{escape(receipt["verdict"])}</p>',
+        "<h2>Precision, accuracy, size, time</h2>",
+        _precisions(receipt["precisions"]),
+        f"<p><small>AP is COCO's, in points, on {escape(receipt['data']['address'])}"
+        f"{escape(_split(receipt['data']['split']))}; measured through ONNX Runtime. Times are medians of one image "
+        "in the network alone, all files by turns. Not recommended: slower there than the precision above.</small></p>",
+        "<h2>AP of each class</h2>",
+        _classes(receipt["precisions"]),
+        "<h2>Which convolutions INT8 costs most</h2>",
+        _plot(receipt["layers"]),
+        _search(receipt["search"], receipt["max_drop"]),
+        "<h2>Where this comes from</h2>",
+        _origin(receipt),
+    ]
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
+        f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def _split(split):
+    return f", split {split}" if split else ""
+
+
+def _table(head, rows):
+    """head: texts.   rows: lists of ready-made HTML."""
+    lines = ['<div class="wide"><table><tr>' + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
+    return "\n".join([*lines, "</table></div>"])
+
+
+def _precisions(rows):
+    engines = list(dict.fromkeys(engine for row in rows for engine in row["times_ms"]))
+    head = [
+        "precision",
+        "AP",
+        "AP50",
+        "lost",
+        "size",
+        *(f'<div class="engine">{escape(e)}</div>' for e in engines),
+    ]
+    return _table(
+        head,
+        [
+            [
+                f"{row['precision'].upper()}<br><small>{escape(row['file'])}</small>",
+                f"{row['AP']:.2f}",
+                f"{row['AP50']:.2f}",
+                "" if row is rows[0] else f"{row['drop']:.2f}",
+                f"{row['bytes'] / 2**20:.1f} MiB",
+                *(_time(row, engine) for engine in engines),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _time(row, engine):
+    if engine not in row["times_ms"]:
+        return "-"
+    slow = '<span class="slow">not recommended</span>' if engine in row["not_recommended"] else ""
+    return f"{row['times_ms'][engine]:.1f} ms{slow}"
+
+
+def _classes(rows):
+    names = [name for name, ap in rows[0]["classes"].items() if ap is not None]
+    head = ["class", *(row["precision"].upper() for row in rows), "lost by INT8"]
+    return _table(
+        head,
+        [
+            [
+                escape(name),
+                *(f"{row['classes'][name]:.2f}" for row in rows),
+                f"{rows[0]['classes'][name] - rows[-1]['classes'][name]:.2f}",
+            ]
+            for name in names
+        ],
+    )
+
+
+def _plot(layers):
+    """Horizontal bars: by how much the error of the heads falls when one layer alone stays in float."""
+    shown = layers[:_MOST_BARS]
+    if not shown:
+        return "<p>There is no convolution to quantise.</p>"
+    left, width, step = 260, 560, 18
+    largest = max(max(abs(layer["gain"]) for layer in shown), 1e-9)
+    zero = left + (width * 0.25 if min(layer["gain"] for layer in shown) < 0 else 0)
+    scale = (left + width - zero) / largest
+    height = step * len(shown) + 30
+    marks = [
+        f'<svg viewBox="0 0 {left + width + 90} {height}" width="{left + width + 90}" role="img" '
+        'aria-label="gain of each layer when it is not quantised">'
+    ]
+    for i, layer in enumerate(shown):
+        y, length = 4 + i * step, layer["gain"] * scale
+        start = zero + min(0, max(length, left - zero))
+        kept = " (kept in FP16)" if layer["kept"] else ""
+        label = layer["name"] if len(layer["name"]) <= 34 else "..." + layer["name"][-31:]
+        marks.append(
+            f'<text x="{left - 8}" y="{y + 12}" text-anchor="end"{_bold(kept)}>{escape(label)}</text>'
+            f'<rect x="{start:.1f}" y="{y + 2}" width="{max(min(abs(length), width), 0.5):.1f}" height="{step - 5}" '
+            f'fill="{_COLORS[layer["kind"]]}"><title>{escape(layer["name"])}: {escape(layer["kind"])}</title></rect>'
+            f'<text x="{max(zero, zero + length) + 6:.1f}" y="{y + 12}"{_bold(kept)}>'
+            f"{100 * layer['gain']:.1f} %{kept}</text>"
+        )
+    marks.append(f'<line x1="{zero}" x2="{zero}" y1="0" y2="{height - 26}" stroke="currentColor"/></svg>')
+    kinds = dict.fromkeys(layer["kind"] for layer in shown)
+    legend = " ".join(f'<span style="color:{_COLORS[kind]}">&#9632;</span> {escape(kind)}' for kind in kinds)
+    rest = "" if len(layers) <= _MOST_BARS else f" The {_MOST_BARS} first of {len(layers)} are shown."
+    return (
+        f"<p>{legend}</p>\n"
+        + "\n".join(marks)
+        + "\n<p><small>Share of the error of the raw heads that goes away when "
+        f"this convolution alone is not quantised; below zero, the error grows.{rest}</small></p>"
+    )
+
+
+def _bold(kept):
+    return ' font-weight="600"' if kept else ""
+
+
+def _search(search, budget):
+    if budget is None or len(search) < 2:
+        return ""
+    tried = "; ".join(f"{entry['kept']} kept: {entry['drop']:.2f} points lost" for entry in search)
+    return f"<p>Tried, in this order: {escape(tried)}. Budget: {budget:g} points.</p>"
+
+
+def _origin(receipt):
+    calibration, machine = receipt["calibration"], receipt["machine"]
+    entries = {
+        "Calibration": f"{calibration['images']} images of {calibration['address']}, {calibration['method']}",
+        "Calibration hash": calibration["sha256"],
+        "Model hash": receipt["source_sha256"],
+        "Machine": f"{machine['cpu']}, {machine['cores']} cores; ONNX Runtime {machine['onnxruntime']}, "
+        f"onnx {machine['onnx']}",
+        "Command": receipt["command"],
+    }
+    rows = "".join(
+        f"<dt>{escape(key)}</dt><dd><code>{escape(value)}</code></dd>" for key, value in entries.items()
+    )
+    return f"<dl>{rows}</dl>"

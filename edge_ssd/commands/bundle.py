@@ -1,0 +1,43 @@
+"""`edge-ssd bundle`: a model and what was made of it, in one file for a robot."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Pack a model, its spec, its FP16 and INT8 forms, reports and engines into one file that runs as it is.
+
+  edge-ssd bundle ssd300.onnx --out robot.zip
+  edge-ssd run --model robot.zip --camera 0
+"""
+
+
+def add_parser(subparsers):
+    """Adds `bundle` to the commands of `edge-ssd`."""
+    parser = subparsers.add_parser(
+        "bundle",
+        help="all that a robot needs, in one file",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "model", metavar="M.onnx", help="what was made of it and lies beside it goes in as well"
+    )
+    parser.add_argument("--out", required=True, metavar="F.zip")
+    parser.add_argument(
+        "--engine", action="append", default=[], metavar="E", help="an engine from another folder"
+    )
+    parser.set_defaults(main=main)
+
+
+def main(arguments):
+    """Packs and lists what went in; known errors come out as exceptions."""
+    from ..bundle import write_bundle
+
+    names = write_bundle(arguments.model, arguments.out, arguments.engine)
+    for name in names:
+        print(name)
+    print(f"{arguments.out}: {Path(arguments.out).stat().st_size / 2**20:.1f} MiB")
+    print(f"run it: edge-ssd run --model {arguments.out} --camera 0")
+    return 0

@@ -1,0 +1,40 @@
+"""What the commands around engines share: a word about missing packages, and warnings on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import contextmanager
+
+_OF_BUILD = {"onnx": "onnx", "onnxruntime": "onnxruntime", "google": "protobuf", "cv2": "opencv-python"}
+
+
+@contextmanager
+def build_packages(command):
+    """Around the imports of a command: says what to install where a package of the extra `build` is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = _OF_BUILD.get((error.name or "").partition(".")[0])
+        if package is None:
+            raise
+        advice = "pip install edge-ssd[build]"
+        if package == "opencv-python":
+            advice = "It ships with JetPack; elsewhere: pip install edge-ssd[cpu]"
+        raise ImportError(f"edge-ssd {command} needs the {package!r} package ({error}). {advice}") from None
+
+
+@contextmanager
+def warnings_on_stderr():
+    """Warnings of edge_ssd as lines on standard error, while the block runs."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.setLevel(logging.WARNING)
+    log = logging.getLogger("edge_ssd")
+    log.addHandler(handler)
+    propagate, log.propagate = log.propagate, False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate

@@ -1,0 +1,36 @@
+"""`edge-ssd pull`: published weights as a model."""
+
+from __future__ import annotations
+
+import argparse
+
+DESCRIPTION = """\
+Download torchvision's COCO weights, check their hash and write them as NAME.onnx with its spec: 90 category names, of
+which ten, "N/A", stand for numbers that COCO never used. A download that breaks off goes on where it stopped.
+
+  edge-ssd pull ssdlite320-coco
+  edge-ssd pull ssd300-coco --out models
+"""
+
+
+def add_parser(subparsers):
+    """Adds `pull` to the commands of `edge-ssd`."""
+    parser = subparsers.add_parser(
+        "pull",
+        help="published COCO weights as a model",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="ssd300-coco (140 MB) or ssdlite320-coco (14 MB)")
+    parser.add_argument("--out", default=".", metavar="DIR", help="where to write; default: here")
+    parser.add_argument("--url", default="", metavar="U", help="another address of the same file")
+    parser.set_defaults(main=main)
+
+
+def main(arguments):
+    """Downloads and converts; returns the exit code. Known errors come out as exceptions."""
+    from ..training.published import pull
+
+    path = pull(arguments.name, arguments.out, arguments.url)
+    print(f"{path} and {path.with_suffix('.json').name}")
+    return 0

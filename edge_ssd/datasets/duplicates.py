@@ -1,0 +1,102 @@
+"""Images that are in a data set twice, or in two splits of it: what is trained on must not be scored."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+# A picture as 8 rows of 9 grey cells; a bit for each neighbour to the right that is darker ("difference hash").
+_CELLS = (9, 8)
+# Two pictures look alike when at most this many of their 64 bits differ and their cells differ by
+# less than this many levels on average; saving one as a JPEG again changes less.
+_BITS, _LEVELS = 3, 3.0
+# Images whose bits are compared with all others in one go: bounds the memory.
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Prints:
+    """What N images are recognised by.
+
+    indices: (N,) int64, of the data set.   digests: tuple of N SHA-256 of their pixels.
+    cells: (N, 8, 9) uint8 grey thumbnails.
+    """
+
+    indices: np.ndarray
+    digests: tuple[str, ...]
+    cells: np.ndarray
+
+    @property
+    def bits(self):
+        """(N, 64) float32, -1 or 1."""
+        darker = self.cells[:, :, :-1] > self.cells[:, :, 1:]
+        return darker.reshape(-1, 64).astype(np.float32) * 2 - 1
+
+
+def take_prints(dataset, indices=None):
+    """The Prints of a data set, and what could not be read: list of (index, text).
+
+    Every image is decoded. indices: to go over, such as a progress bar.
+    """
+    taken, digests, cells, problems = [], [], [], []
+    for index in range(len(dataset)) if indices is None else indices:
+        try:
+            image = dataset.image(index)
+        except (ValueError, OSError) as error:
+            problems.append((index, str(error)))
+            continue
+        taken.append(index)
+        digests.append(hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest())
+        grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+        cells.append(cv2.resize(grey, _CELLS, interpolation=cv2.INTER_AREA))
+    shape = (len(cells), *_CELLS[::-1])
+    return Prints(
+        np.array(taken, np.int64), tuple(digests), np.array(cells, np.uint8).reshape(shape)
+    ), problems
+
+
+def identical(prints, others=None):
+    """Pairs of images with the same pixels: list of (index, index of the first such one).
+
+    others: Prints of another data set, in which the second index then is; of `prints` itself when None.
+    """
+    first, pairs = {}, []
+    if others is not None:
+        for index, digest in zip(others.indices.tolist(), others.digests):
+            first.setdefault(digest, index)
+    for index, digest in zip(prints.indices.tolist(), prints.digests):
+        if digest in first:
+            pairs.append((index, first[digest]))
+        elif others is None:
+            first[digest] = index
+    return pairs
+
+
+def look_alikes(prints, others=None):
+    """Pairs of images that look alike without being identical: list of (index, index of one that it resembles most).
+
+    others: as in `identical`. Pictures without any structure, such as black ones, resemble nothing.
+    """
+    bits, other = prints.bits, prints if others is None else others
+    other_bits, pairs = other.bits, []
+    for start in range(0, len(bits), _ROWS):
+        differing = (64 - bits[start : start + _ROWS] @ other_bits.T) / 2
+        if others is None:  # each pair once, the later image first
+            differing[np.arange(start, start + len(differing))[:, None] <= np.arange(len(other_bits))] = 64
+        for row, column in zip(*np.nonzero(differing <= _BITS)):
+            if prints.digests[start + row] == other.digests[column]:
+                differing[row, column] = 64
+        for row in np.flatnonzero(differing.min(axis=1, initial=64) <= _BITS):
+            column = int(differing[row].argmin())
+            if _cells_agree(prints.cells[start + row], other.cells[column]):
+                pairs.append((int(prints.indices[start + row]), int(other.indices[column])))
+    return pairs
+
+
+def _cells_agree(first, second):
+    if np.ptp(first) < 8:  # levels; less than that is noise
+        return False
+    return np.abs(first.astype(int) - second).mean() < _LEVELS

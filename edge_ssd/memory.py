@@ -1,0 +1,211 @@
+"""Frames where the GPU can read them: page-locked buffers to capture into, and the way of one frame to a kernel.
+
+Every copy on that way is counted, so that "zero copy" is a number and not a claim.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+log = logging.getLogger("edge_ssd")
+
+# Frames in flight, in the sinks and in the capture thread are fewer. Somebody who collects frames in a list
+# gets ordinary memory for the rest: page-locked memory is taken from the whole machine.
+_MOST_BUFFERS = 16
+
+_ROW_ALIGNMENT = 64
+
+
+def mapped_buffer(device, nbytes):
+    """(host, address): (nbytes,) uint8 page-locked memory, and where the GPU sees the same bytes.
+
+    Through PyCUDA where it is installed (JetPack), else through CuPy. Not write-combined, since the CPU
+    reads it back to draw and record; not managed, which would move pages back and forth.
+    """
+    with suppress(ImportError):
+        return _mapped_by_pycuda(nbytes)
+    return device.page_locked(nbytes)
+
+
+def _mapped_by_pycuda(nbytes):
+    """As `mapped_buffer`. The primary context is CuPy's too; pycuda.autoinit would make a second one.
+
+    Not run on a Jetson yet.
+    """
+    import pycuda.driver as driver
+
+    driver.init()
+    context = driver.Device(0).retain_primary_context()
+    context.push()
+    try:
+        host = driver.pagelocked_empty((nbytes,), np.uint8, mem_flags=driver.host_alloc_flags.DEVICEMAP)
+        return host, int(host.base.get_device_pointer())
+    finally:
+        context.pop()
+
+
+class FrameMemory:
+    """A pool of page-locked frame buffers.
+
+    device: edge_ssd.kernels.device.Device.   most: buffers at the same time.
+
+    `allocate` may be called in any thread; a buffer comes back when the last array that looks into it goes.
+    """
+
+    def __init__(self, device, most=_MOST_BUFFERS):
+        self._device, self._most = device, most
+        self._buffers = []  # all of them, for `address`
+        self._free = {}  # by size
+
+    def allocate(self, shape):
+        """A uint8 array of `shape` in page-locked memory; None when all buffers are in use."""
+        nbytes = int(np.prod(shape))
+        free = self._free.setdefault(nbytes, deque())
+        try:
+            buffer = free.pop()
+        except IndexError:
+            buffer = self._new_buffer(nbytes)
+        if buffer is None:
+            return None
+        return np.asarray(_Lease(buffer, free, tuple(shape)))
+
+    def _new_buffer(self, nbytes):
+        if len(self._buffers) >= self._most:
+            self._drop_unused(nbytes)
+        if len(self._buffers) >= self._most:
+            return None
+        buffer = _Buffer(*mapped_buffer(self._device, nbytes))
+        self._buffers.append(buffer)
+        return buffer
+
+    def _drop_unused(self, nbytes):
+        """Gives up a free buffer of another size: the camera's has changed."""
+        for size, free in self._free.items():
+            if size != nbytes and free:
+                self._buffers.remove(free.pop())
+                return
+
+    def address(self, plane):
+        """Where the GPU sees a NumPy array, when it lies in one of the buffers; else None."""
+        start = plane.ctypes.data
+        for buffer in list(self._buffers):
+            offset = start - buffer.host.ctypes.data
+            if 0 <= offset < buffer.host.nbytes:
+                return buffer.address + offset
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Buffer:
+    host: np.ndarray
+    address: int
+
+
+class _Lease:
+    """A buffer in use, as NumPy takes it; back in the pool when the arrays over it are gone."""
+
+    def __init__(self, buffer, free, shape):
+        self._buffer, self._free = buffer, free
+        data = (buffer.host.ctypes.data, False)
+        self.__array_interface__ = {"shape": shape, "typestr": "|u1", "data": data, "version": 3}
+
+    def __del__(self):
+        self._free.append(self._buffer)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a kernel finds a frame.
+
+    addresses, pitches: of its planes, as the device sees them.   cpu_copies, bus_copies: made to get there.
+    """
+
+    addresses: tuple[int, ...]
+    pitches: tuple[int, ...]
+    cpu_copies: int
+    bus_copies: int
+
+
+class FrameSlot:
+    """The way of one frame after the other to the kernel; each waits until the one before is done with.
+
+    memory: FrameMemory.   mode: "mapped", the kernel reads pixels in host memory where they are; "pinned", they
+    are copied to the GPU's memory first, beside the work on the frame before.
+
+    Its buffers grow to the largest frame and stay: a stream of one size allocates nothing after its first.
+    """
+
+    def __init__(self, device, memory, mode):
+        self._device, self._memory, self._mode = device, memory, mode
+        self._staged = self._uploaded = None
+        self._arrived = device.event()
+
+    def place(self, frame):
+        """The Placement of a Frame; enqueues what is to be copied, and makes the compute stream wait for it.
+
+        The frame's pixels may be changed or freed when its end event has happened, not before.
+        Raises ValueError for a frame on another GPU.
+        """
+        if frame.is_on_device:
+            return self._foreign(frame.planes)
+        planes, cpu_copies = frame.planes, 0
+        addresses = [self._memory.address(plane) for plane in planes]
+        if None in addresses:
+            planes, addresses = self._stage(planes)
+            cpu_copies = 1
+        pitches = tuple(plane.strides[0] for plane in planes)
+        # A flipped view has rows in falling order: its pitch is negative.
+        if min(pitches) < 0:
+            planes, addresses = self._stage(planes)
+            pitches, cpu_copies = tuple(plane.strides[0] for plane in planes), cpu_copies + 1
+        if self._mode == "mapped":
+            return Placement(tuple(addresses), pitches, cpu_copies, bus_copies=0)
+        return Placement(self._upload(planes), pitches, cpu_copies, bus_copies=1)
+
+    def _foreign(self, planes):
+        for plane in planes:
+            self._device.check_reachable(plane.address)
+        with self._device.stream:
+            for stream in {plane.stream for plane in planes} - {0}:
+                self._device.wait_for_foreign(stream)
+        addresses = tuple(plane.address for plane in planes)
+        return Placement(addresses, tuple(plane.strides[0] for plane in planes), 0, 0)
+
+    def _stage(self, planes):
+        """The planes in page-locked memory, and their addresses."""
+        row_bytes = [plane[0].nbytes for plane in planes]
+        pitches = [-(-size // _ROW_ALIGNMENT) * _ROW_ALIGNMENT for size in row_bytes]
+        total = sum(pitch * len(plane) for pitch, plane in zip(pitches, planes))
+        if self._staged is None or self._staged[0].nbytes < total:
+            self._staged = mapped_buffer(self._device, total)
+        host, address = self._staged
+        staged, addresses, start = [], [], 0
+        for plane, pitch in zip(planes, pitches):
+            strides = (pitch, *(plane.itemsize * int(np.prod(plane.shape[i + 1 :])) for i in range(1, plane.ndim)))
+            copy = np.ndarray(plane.shape, np.uint8, host.data, start, strides)
+            np.copyto(copy, plane)
+            staged.append(copy)
+            addresses.append(address + start)
+            start += pitch * len(plane)
+        return staged, addresses
+
+    def _upload(self, planes):
+        """Copies page-locked planes to the GPU on the copy stream; their addresses there."""
+        # The last row ends where its pixels end: what comes after it may not be ours.
+        sizes = [plane.strides[0] * (len(plane) - 1) + plane[0].nbytes for plane in planes]
+        starts = np.cumsum([0, *(-(-size // 256) * 256 for size in sizes)])
+        if self._uploaded is None or self._uploaded.nbytes < starts[-1]:
+            self._uploaded = self._device.empty((int(starts[-1]),), np.uint8)
+        with self._device.copy_stream:
+            for plane, start, size in zip(planes, starts, sizes):
+                rows = np.lib.stride_tricks.as_strided(plane, (size,), (1,))
+                self._device.upload(self._device.view(self._uploaded, int(start), (size,), np.uint8), rows)
+            self._arrived.record()
+        self._device.stream.wait_for(self._arrived)
+        base = self._device.address(self._uploaded)
+        return tuple(base + int(start) for start in starts[:-1])

@@ -1,0 +1,18 @@
+"""The models that come with the package, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+
+def find_model(name):
+    """Path of the shipped model `name`, such as "demo": its ONNX file, with the spec beside it.
+
+    Raises ValueError listing the shipped ones when there is none of that name.
+    """
+    known = sorted(path.stem for path in FOLDER.glob("*.onnx") if path.with_suffix(".json").is_file())
+    if name not in known:
+        raise ValueError(f"model: expected a file or one of the shipped {', '.join(known)}, got {name!r}")
+    return FOLDER / f"{name}.onnx"

@@ -1,0 +1,62 @@
+"""Published weights by name, and the models that they become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .checkpoint import load_weights, read_weights
+from .download import cache_folder, download
+from .export_onnx import export_onnx
+from .models import build_model
+
+
+@dataclass(frozen=True)
+class Published:
+    """arch: see `models.ARCHITECTURES`.   url: torchvision's file of weights, trained on COCO."""
+
+    arch: str
+    url: str
+
+
+PUBLISHED = {
+    "ssd300-coco": Published(
+        "ssd300_vgg16", "https://download.pytorch.org/models/ssd300_vgg16_coco-b556d3b4.pth"
+    ),
+    "ssdlite320-coco": Published(
+        "ssdlite320_mobilenet_v3_large",
+        "https://download.pytorch.org/models/ssdlite320_mobilenet_v3_large_coco-a79551df.pth",
+    ),
+}
+
+# COCO's category ids are 1 to 90, of which ten were never used: "N/A", as torchvision calls them.
+COCO_NAMES = (
+    "person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant N/A stop_sign "
+    "parking_meter bench bird cat dog horse sheep cow elephant bear zebra giraffe N/A backpack umbrella N/A N/A "
+    "handbag tie suitcase frisbee skis snowboard sports_ball kite baseball_bat baseball_glove skateboard surfboard "
+    "tennis_racket bottle N/A wine_glass cup fork knife spoon bowl banana apple sandwich orange broccoli carrot "
+    "hot_dog pizza donut cake chair couch potted_plant bed N/A dining_table N/A N/A toilet N/A tv laptop mouse "
+    "remote keyboard cell_phone microwave oven toaster sink refrigerator N/A book clock vase scissors teddy_bear "
+    "hair_drier toothbrush"
+)
+COCO_NAMES = tuple(name.replace("_", " ") for name in COCO_NAMES.split())
+
+
+def pull(name, folder, url="", cache=None):
+    """Downloads the weights `name` and writes them as folder/NAME.onnx with its spec; returns that path.
+
+    name: a key of PUBLISHED.   url: another address of the same file.   cache: folder of downloads.
+    Raises ValueError for an unknown name or content, FileNotFoundError without `folder`, OSError as `download`.
+    """
+    if name not in PUBLISHED:
+        raise ValueError(f"name: expected one of {', '.join(PUBLISHED)}, got {name!r}")
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder to write to")
+    published = PUBLISHED[name]
+    file = download(url or published.url, cache or cache_folder())
+    model = build_model(published.arch, len(COCO_NAMES) + 1)
+    load_weights(model, read_weights(file), file)
+    path = folder / f"{name}.onnx"
+    export_onnx(model.eval(), model.spec(COCO_NAMES), path)
+    return path

@@ -1,0 +1,347 @@
+"""The GPU backend on a simulated device: results, order, and what it may not do in a frame."""
+
+from __future__ import annotations
+
+import gc
+import logging
+
+import numpy as np
+import pytest
+
+from edge_ssd import Detector, Frame, open_source
+from edge_ssd.backends.cpu import CpuBackend
+from edge_ssd.backends.cuda import CudaBackend
+from edge_ssd.detector import DetectorOptions
+from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge_ssd.run import DEMO_MODEL
+from edge_ssd.spec import SsdSpec
+from tests.kernels.simulated import LaunchFailed
+from tests.kernels.simulated_engine import SimulatedEngine
+from tests.media import random_image
+from tests.specs import grid_spec
+
+_COLORS = 4  # priors of the small network, a 2 x 2 grid
+
+
+def _small_spec(**changes):
+    return grid_spec(2, 2, **{"score_activation": "none", "mean": (0, 0, 0), "score_threshold": 0.1, **changes})
+
+
+def _brightness(batch):
+    """A network: the score of class i at each of four places is the mean of channel i there / 256."""
+    quarters = batch.reshape(len(batch), 3, 2, 50, 2, 50).mean(axis=(3, 5)).reshape(len(batch), 3, _COLORS)
+    conf = np.concatenate([np.zeros((len(batch), _COLORS, 1)), quarters[:, :2].transpose(0, 2, 1) / 256], axis=2)
+    return np.zeros((len(batch), _COLORS, 4), np.float32), conf.astype(np.float32)
+
+
+@pytest.fixture
+def engine(simulated):
+    return SimulatedEngine(simulated, _brightness, (100, 100))
+
+
+@pytest.fixture
+def backend(simulated, engine):
+    return CudaBackend(engine, _small_spec(), None, simulated, memory="pinned")
+
+
+def _cpu(network, spec, frames):
+    class Engine:
+        input_dtype, max_batch, description = np.dtype(np.float32), 0, "NumPy"
+
+        def infer(self, batch):
+            return network(batch)
+
+        def close(self):
+            pass
+
+    return Detector(CpuBackend(Engine(), spec)).detect_batch(frames)
+
+
+def _assert_same(detections, expected):
+    assert len(detections) == len(expected)
+    for one, other in zip(detections, expected):
+        assert one.labels.tolist() == other.labels.tolist()
+        assert one.image_size == other.image_size
+        assert one.timestamp_ns == other.timestamp_ns
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.05)
+
+
+def _frames(rng, count=5, **options):
+    formats = ("bgr8", "nv12", "mono8", "yuyv", "rgba8", "i420")
+    return [
+        Frame(random_image(rng, formats[i % 6], 40 + 2 * i, 60 + 4 * i), formats[i % 6], timestamp_ns=i, **options)
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("memory", ["pinned", "mapped", "auto"])
+@pytest.mark.parametrize("capturable", [True, False])
+def test_it_gives_what_the_cpu_gives(simulated, rng, memory, capturable, monkeypatch):
+    monkeypatch.setattr("edge_ssd.backends.cuda._TRIAL_SIZE", (36, 64))
+    engine = SimulatedEngine(simulated, _brightness, (100, 100), capturable=capturable)
+    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory=memory))
+    frames = _frames(rng)
+    _assert_same([detector.detect(frame) for frame in frames], _cpu(_brightness, _small_spec(), frames))
+    assert ("CUDA graph" in detector.description) == capturable
+
+
+def test_the_demo_model_on_the_demo_camera(simulated):
+    spec = DetectorOptions().applied_to(SsdSpec.load(DEMO_MODEL.with_suffix(".json")))
+    network = OnnxRuntimeEngine(DEMO_MODEL, spec, threads=1)
+    engine = SimulatedEngine(simulated, network.infer, spec.input.size)
+    detector = Detector(CudaBackend(engine, spec, None, simulated, memory="mapped"))
+    frames = list(open_source("demo://?seed=7&frames=3"))
+    expected = Detector(CpuBackend(network, spec)).detect_batch(frames)
+    assert sum(map(len, expected)) >= 5
+    _assert_same([detector.detect(frame) for frame in frames], expected)
+
+
+def test_two_frames_in_flight_do_not_mix(backend, rng):
+    """The simulated device works as late as it may: what the host changed too early would show."""
+    detector = Detector(backend)
+    frames = _frames(rng, 7)
+    expected = _cpu(_brightness, _small_spec(), frames)
+    detections, waiting = [], []
+    for frame in frames:
+        waiting.append(detector.submit(frame))
+        if len(waiting) == 2:
+            detections.append(detector.collect(waiting.pop(0)))
+    detections.append(detector.collect(waiting.pop()))
+    _assert_same(detections, expected)
+
+
+def test_results_of_a_collected_frame_stay(backend, rng):
+    detector = Detector(backend)
+    frames = _frames(rng, 3)
+    first = detector.detect(frames[0])
+    boxes, scores = first.boxes.copy(), first.scores.copy()
+    detector.detect(frames[1])
+    detector.detect(frames[2])
+    assert np.array_equal(first.boxes, boxes)
+    assert np.array_equal(first.scores, scores)
+
+
+def test_a_third_frame_in_flight_is_refused(backend, rng):
+    detector = Detector(backend)
+    frames = _frames(rng, 3)
+    tickets = [detector.submit(frame) for frame in frames[:2]]
+    with pytest.raises(RuntimeError, match="2 batches are in flight: collect one"):
+        detector.submit(frames[2])
+    for ticket in tickets:
+        detector.collect(ticket)
+    with pytest.raises(ValueError, match="ticket: was collected before"):
+        detector.collect(tickets[0])
+
+
+def test_a_ticket_that_nobody_keeps_does_not_block(backend, rng):
+    detector = Detector(backend)
+    frames = _frames(rng, 6)
+    for frame in frames[:5]:
+        detector.submit(frame)
+        gc.collect()
+    _assert_same([detector.detect(frames[5])], _cpu(_brightness, _small_spec(), frames[5:]))
+
+
+def test_a_frame_allocates_nothing_and_waits_once(backend, simulated, rng):
+    detector = Detector(backend)
+    frames = _frames(rng, 6)
+    for frame in frames:
+        detector.detect(frame)  # buffers have grown to the largest
+    allocations, synchronizations = simulated.allocations, simulated.synchronizations
+    for _ in range(3):
+        for frame in frames:
+            detector.detect(frame)
+    assert simulated.allocations == allocations
+    assert simulated.synchronizations - synchronizations == 18
+
+
+def test_a_batch_is_one_call_of_the_network(backend, engine, rng):
+    detector = Detector(backend)
+    frames = _frames(rng, 4)
+    _assert_same(detector.detect_batch(frames), _cpu(_brightness, _small_spec(), frames))
+    before = engine.calls
+    detector.detect_batch(frames)
+    assert engine.calls - before == 1
+
+
+def test_an_engine_of_fixed_sizes_is_filled_up(simulated, rng):
+    engine = SimulatedEngine(simulated, _brightness, (100, 100), sizes=(3,))
+    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
+    frames = _frames(rng, 7)
+    expected = _cpu(_brightness, _small_spec(), frames)
+    _assert_same(detector.detect_batch(frames), expected)
+    _assert_same([detector.detect(frames[1])], expected[1:2])
+
+
+def test_flattened_half_precision_heads(simulated, rng):
+    def flattened(batch):
+        return [output.reshape(len(batch), -1).astype(np.float16) for output in _brightness(batch)]
+
+    engine = SimulatedEngine(simulated, flattened, (100, 100), dtype=np.float16)
+    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
+    frames = _frames(rng, 2)
+    for frame, expected in zip(frames, _cpu(_brightness, _small_spec(), frames)):
+        detections = detector.detect(frame)
+        assert len(detections) == len(expected)
+        np.testing.assert_allclose(np.sort(detections.scores), np.sort(expected.scores), atol=2e-3)
+
+
+def test_only_the_labels_asked_for(simulated, engine, rng):
+    backend = CudaBackend(engine, _small_spec(), np.array([1]), simulated, memory="pinned")
+    detections = Detector(backend).detect(_frames(rng, 1)[0])
+    assert set(detections.labels.tolist()) == {1}
+
+
+def test_what_cannot_be_captured_runs_plainly_and_says_so(simulated, rng, caplog):
+    engine = SimulatedEngine(simulated, _brightness, (100, 100), failure="the network cannot be captured (why)")
+    with caplog.at_level(logging.WARNING, "edge_ssd"):
+        detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
+    assert "the network cannot be captured (why); running it by plain launches" in caplog.text
+    frames = _frames(rng, 2)
+    _assert_same([detector.detect(f) for f in frames], _cpu(_brightness, _small_spec(), frames))
+
+
+def test_nan_in_an_output_is_named(simulated, rng):
+    def broken(batch):
+        loc, conf = _brightness(batch)
+        conf[:, 1] = np.nan
+        return loc, conf
+
+    engine = SimulatedEngine(simulated, broken, (100, 100))
+    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
+    with pytest.raises(ValueError, match="output 'conf' holds NaN or Inf for 1 of 4 priors"):
+        detector.detect(_frames(rng, 1)[0])
+    with pytest.raises(ValueError, match="output 'conf'"):
+        detector.detect(_frames(rng, 1)[0])
+
+
+def test_outputs_that_do_not_fit_the_spec_are_refused_at_load(simulated, engine):
+    with pytest.raises(ValueError, match=r"output 'loc' is \(1, 4, 4\); the spec has 6 priors"):
+        CudaBackend(engine, grid_spec(2, 3), None, simulated)
+
+
+def test_limits_beyond_the_kernels_are_refused_at_load(simulated, engine):
+    with pytest.raises(ValueError, match="top_k: expected 1 to 1024 on a GPU, got 5000"):
+        CudaBackend(engine, _small_spec(top_k=5000), None, simulated)
+
+
+def test_the_three_steps_one_by_one(backend, rng):
+    frame = _frames(rng, 1)[0]
+    batch, plan = backend.preprocess(frame)
+    loc, conf = backend.infer(batch)
+    rows, counts = backend.postprocess(loc, conf)
+    assert backend.to_host(batch).shape == (1, 3, 100, 100)
+    assert plan.source_size == frame.image_size
+    detections = Detector(backend).detect(frame)
+    assert counts.tolist() == [len(detections), 0]
+    assert np.allclose(rows[: len(detections), 4], detections.scores)
+
+
+class TestCopies:
+    """Copies of the pixels, as they are counted."""
+
+    def _copies(self, backend, frame):
+        detector = Detector(backend)
+        detector.detect(frame)
+        return tuple(detector.copies)
+
+    @pytest.mark.parametrize(("memory", "bus"), [("pinned", 1), ("mapped", 0)])
+    def test_memory_from_anywhere_is_copied_once_more(self, simulated, engine, rng, memory, bus):
+        backend = CudaBackend(engine, _small_spec(), None, simulated, memory=memory)
+        assert self._copies(backend, _frames(rng, 1)[0]) == (1, bus)
+        own = backend.allocate((40, 60, 3))
+        own[:] = random_image(rng, "bgr8", 40, 60)
+        assert self._copies(backend, Frame(own)) == (0, bus)
+        assert self._copies(backend, Frame(own[5:30, 3:50])) == (0, bus)
+
+    def test_a_source_reads_into_the_backends_buffers(self, backend):
+        detector = Detector(backend)
+        with open_source("demo://?seed=1&frames=4", allocate=detector.allocate) as source:
+            for frame in source:
+                detector.detect(frame)
+                assert detector.copies == (0, 1)
+
+    def test_a_flipped_view_is_copied_and_right(self, backend, rng):
+        image = random_image(rng, "bgr8", 40, 60)
+        own = backend.allocate((40, 60, 3))
+        own[:] = image
+        assert self._copies(backend, Frame(own[::-1])) == (1, 1)
+        expected = _cpu(_brightness, _small_spec(), [Frame(image[::-1].copy())])
+        _assert_same([Detector(backend).detect(Frame(own[::-1]))], expected)
+
+
+class _OnDevice:
+    """An array as another library shows it."""
+
+    def __init__(self, array, stream=None, version=3):
+        self.array = array
+        self.__cuda_array_interface__ = {
+            "shape": array.shape,
+            "strides": array.strides,
+            "typestr": "|u1",
+            "data": (array.ctypes.data, False),
+            "version": version,
+            "stream": stream,
+        }
+
+
+class TestForeignArrays:
+    """Images that lie on the device already."""
+
+    def test_they_are_read_in_place(self, backend, simulated, rng):
+        image = simulated.frame(random_image(rng, "bgr8", 40, 60))
+        detector = Detector(backend)
+        expected = _cpu(_brightness, _small_spec(), [Frame(image)])
+        detections = detector.detect(_OnDevice(image[4:38]))
+        assert tuple(detector.copies) == (0, 0)
+        assert detections.image_size == (34, 60)
+        _assert_same([detector.detect(Frame(_OnDevice(image), timestamp_ns=0))], expected)
+
+    def test_the_pipeline_waits_for_the_stream_that_makes_them(self, backend, simulated, rng):
+        image = simulated.frame(np.zeros((40, 60, 3), np.uint8))
+        final = random_image(rng, "bgr8", 40, 60)
+        simulated.foreign_streams[77] = simulated.copy_stream.__class__(simulated)
+        simulated.foreign_streams[77].give(lambda: image.__setitem__(..., final))
+        detections = Detector(backend).detect(Frame(_OnDevice(image, stream=77)))
+        _assert_same([detections], _cpu(_brightness, _small_spec(), [Frame(final)]))
+
+    def test_before_version_3_the_default_stream_is_meant(self, rng):
+        image = random_image(rng, "bgr8", 4, 6)
+        assert Frame(_OnDevice(image, version=2)).planes[0].stream == 1
+        assert Frame(_OnDevice(image)).planes[0].stream == 0
+
+    def test_an_address_that_is_not_the_devices_is_refused(self, backend, rng):
+        with pytest.raises(ValueError, match="image: its address is none of CUDA's"):
+            Detector(backend).detect(_OnDevice(random_image(rng, "bgr8", 40, 60)))
+
+    def test_the_cpu_refuses_them_with_what_to_do(self, rng):
+        with pytest.raises(ValueError, match=r"lies on a GPU, and this model runs on the CPU; pass a copy"):
+            Detector.load(DEMO_MODEL).detect(_OnDevice(random_image(rng, "bgr8", 40, 60)))
+
+
+def test_a_frame_that_changes_before_it_is_collected_would_show(backend, rng):
+    """The simulated device does catch it: the frame in mapped memory is read when the host waits."""
+    own = backend.allocate((40, 60, 3))
+    own[:] = 10
+    detector = Detector(backend)
+    ticket = detector.submit(Frame(own))
+    own[:] = 200
+    assert (detector.collect(ticket).scores > 0.5).all()
+
+
+def test_the_host_sleeps_on_a_jetson_and_polls_elsewhere(simulated, engine):
+    assert CudaBackend(engine, _small_spec(), None, simulated, memory="pinned")._wait == "spin"
+    simulated.is_integrated = True
+    assert CudaBackend(engine, _small_spec(), None, simulated, memory="pinned")._wait == "block"
+
+
+def test_closing_frees_the_engine(backend, engine):
+    Detector(backend).close()
+    assert engine.is_closed
+
+
+def test_a_launch_that_fails_comes_through(simulated, backend, rng):
+    simulated.stream.give(lambda: (_ for _ in ()).throw(LaunchFailed("an illegal memory access")))
+    with pytest.raises(LaunchFailed, match="illegal memory access"):
+        Detector(backend).detect(_frames(rng, 1)[0])
