@@ -1,7 +1,7 @@
 """Images per second of training, and of its parts alone; what matching and loss take of a step.
 
 python -m benchmarks.training                                      the small network on the rendered camera
-python -m benchmarks.training --arch ssd300_vgg16 --batch 8 --data VOC2007 --split trainval
+python -m benchmarks.training --arch ssd300_vgg16 --batch 8 --data VOC2007 --split trainval --augmentation ssd
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import tempfile
 import time
 from itertools import islice
 
+import cv2
 import torch
 
 from edge_ssd.datasets import open_dataset
@@ -32,6 +33,9 @@ def main():
     parser.add_argument("--arch", default="ssd320_resnet16", choices=ARCHITECTURES)
     parser.add_argument("--data", default=FRAMES, metavar="D")
     parser.add_argument("--split", default="", metavar="S")
+    parser.add_argument(
+        "--input-size", type=int, metavar="N", help="side of the input; default: the network's"
+    )
     parser.add_argument("--batch", type=int, default=16, metavar="N")
     parser.add_argument(
         "--steps", type=int, default=20, metavar="N", help="steps that are timed, after three that are not"
@@ -61,7 +65,8 @@ def make_trainer(arguments, folder):
         precision=arguments.precision,
     )
     torch.manual_seed(0)
-    model = build_model(arguments.arch, len(dataset.class_names) + 1)
+    size = {"input_size": arguments.input_size} if arguments.input_size else {}
+    model = build_model(arguments.arch, len(dataset.class_names) + 1, **size)
     return Trainer(model, model.spec(dataset.class_names), dataset, None, options, folder)
 
 
@@ -82,6 +87,7 @@ def measure(trainer, steps):
         "torch": torch.__version__,
         "loop_images_per_s": size * rate(map(trainer.step, trainer.loader), steps),
         "loader_images_per_s": size * rate(trainer.loader, steps),
+        "augmented_images_per_core_s": per_core_rate(trainer.loader.dataset, steps * size),
         "step_images_per_s": size / step_ms * 1e3,
         "forward_backward_images_per_s": size / network_ms * 1e3,
         "step_ms": step_ms,
@@ -131,6 +137,17 @@ def rate(items, count):
     started = time.perf_counter()
     found = sum(1 for _ in islice(iterator, count))
     return found / (time.perf_counter() - started)
+
+
+def per_core_rate(images, count):
+    """Images read, decoded and augmented in a second of processor time of one core, after 16 that are not counted."""
+    cv2.setNumThreads(1)
+    for k in range(16):
+        images[0, k % len(images)]
+    started = time.process_time()
+    for k in range(count):
+        images[1, k % len(images)]
+    return count / (time.process_time() - started)
 
 
 def table(report):

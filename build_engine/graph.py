@@ -11,22 +11,27 @@ from onnx import TensorProto, helper, numpy_helper, version_converter
 # QuantizeLinear takes float16 scales from here on, and TensorRT 10.3 reads it.
 OPSET = 19
 
+# Constants beyond this are weights; below, shapes and bounds, which ONNX's tools look into.
+_LARGE_BYTES = 4096
+
 
 class Graph:
     """A copy of an ONNX model, normalised, with an index.
 
-    Constants are initializers, their aliases (Identity) are gone, nodes have distinct names, and the types of all tensors are known.
+    Constants are initializers, their aliases (Identity) are gone, nodes have distinct names, and the types of
+    all tensors are known.
 
     model: the copy, to be edited.   Call `reindex` after editing nodes.
     """
 
     def __init__(self, model, opset=OPSET):
-        self.model = _at_opset(model, opset)
+        skeleton, weights = _without_weights(model)
+        skeleton = _at_opset(skeleton, opset)
+        self.types = _tensor_types(skeleton)
+        self.model = _with_weights(skeleton, weights)
         _constants_to_initializers(self.model.graph)
-        _drop_listed_weights(self.model.graph)
         _fold_aliases(self.model.graph)
         _name_nodes(self.model.graph)
-        self.types = _tensor_types(self.model)
         self.reindex()
 
     def reindex(self):
@@ -102,13 +107,53 @@ def attribute(node, name, default=None):
     return default
 
 
+def _without_weights(model):
+    """(a copy of `model` in which large constants are inputs, those constants).
+
+    ONNX's own tools copy a model several times; what they need to know of weights is their type and shape.
+    """
+    weights = [tensor for tensor in model.graph.initializer if tensor.ByteSize() > _LARGE_BYTES]
+    large = {tensor.name for tensor in weights}
+    skeleton = onnx.ModelProto()
+    for field in ("ir_version", "opset_import", "functions"):
+        _copy_field(model, skeleton, field)
+    for field in ("name", "node", "output", "value_info"):
+        _copy_field(model.graph, skeleton.graph, field)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    # Old exporters list the weights among the inputs.
+    skeleton.graph.input.extend(entry for entry in model.graph.input if entry.name not in constants)
+    skeleton.graph.initializer.extend(
+        tensor for tensor in model.graph.initializer if tensor.name not in large
+    )
+    skeleton.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in weights
+    )
+    return skeleton, weights
+
+
+def _copy_field(source, target, name):
+    value = getattr(source, name)
+    if isinstance(value, (str, int)):
+        setattr(target, name, value)
+    else:
+        getattr(target, name).extend(value)
+
+
+def _with_weights(skeleton, weights):
+    """What `_without_weights` took apart, together again."""
+    names = {tensor.name for tensor in weights}
+    kept = [entry for entry in skeleton.graph.input if entry.name not in names]
+    del skeleton.graph.input[:]
+    skeleton.graph.input.extend(kept)
+    skeleton.graph.initializer.extend(weights)
+    return skeleton
+
+
 def _at_opset(model, opset):
-    """A copy whose default operators are of `opset` at least."""
+    """`model`, converted where its default operators are older than `opset`."""
     present = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if present >= opset:
-        copied = onnx.ModelProto()
-        copied.CopyFrom(model)
-        return copied
+        return model
     try:
         return version_converter.convert_version(model, opset)
     except Exception as error:  # the converter's errors are of many kinds
@@ -148,14 +193,6 @@ def _fold_aliases(graph):
             kept.append(node)
     del graph.node[:]
     graph.node.extend(kept)
-
-
-def _drop_listed_weights(graph):
-    """Old exporters list the weights among the inputs."""
-    constants = {tensor.name for tensor in graph.initializer}
-    kept = [entry for entry in graph.input if entry.name not in constants]
-    del graph.input[:]
-    graph.input.extend(kept)
 
 
 def _name_nodes(graph):

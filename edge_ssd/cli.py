@@ -21,12 +21,18 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv=None):
     """The command line; returns the exit code: 0 done, 1 a known error, 2 wrong use."""
+    parser, _ = build_parser()
+    return _guarded(parser.parse_args(argv))
+
+
+def build_parser():
+    """The parser of `edge-ssd`, and its commands: a dictionary of parsers by name."""
     parser = _Parser(prog="edge-ssd", description="SSD object detection from camera to detections.")
     parser.add_argument("--version", action="version", version=f"edge_ssd {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
-    return _guarded(parser.parse_args(argv))
+    return parser, subparsers.choices
 
 
 def run_alone(command, prog, argv=None):

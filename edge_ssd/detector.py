@@ -236,6 +236,8 @@ class Detector:
 def _as_frame(frame):
     if isinstance(frame, Frame):
         return frame
-    if not any(hasattr(frame, name) for name in ("__array_interface__", "__cuda_array_interface__", "__dlpack__")):
+    if not any(
+        hasattr(frame, name) for name in ("__array_interface__", "__cuda_array_interface__", "__dlpack__")
+    ):
         raise TypeError(f"frame: expected a Frame or a (H, W, 3) uint8 BGR array, got {type(frame).__name__}")
     return Frame(frame, timestamp_ns=now_ns())

@@ -48,11 +48,15 @@ class DeviceArray:
         if self.strides != contiguous_strides(self.shape, self.itemsize) or math.prod(shape) != math.prod(
             self.shape
         ):
-            raise ValueError(f"image: a {self.shape} array on the GPU with strides {self.strides} must be contiguous")
+            raise ValueError(
+                f"image: a {self.shape} array on the GPU with strides {self.strides} must be contiguous"
+            )
         return replace(self, shape=shape, strides=contiguous_strides(shape, self.itemsize))
 
     def __array__(self, *_args, **_kwargs):
-        raise TypeError("this image lies on the GPU; copy it to the host first (torch: .cpu(), CuPy: asnumpy)")
+        raise TypeError(
+            "this image lies on the GPU; copy it to the host first (torch: .cpu(), CuPy: asnumpy)"
+        )
 
 
 def contiguous_strides(shape, itemsize):
@@ -80,7 +84,9 @@ def as_image(image):
             return np.from_dlpack(image)
         if kind in (_CUDA, _CUDA_MANAGED):
             return _from_dlpack(image)
-        raise ValueError(f"image: lies on a device of DLPack type {int(kind)}; expected the host or a CUDA GPU")
+        raise ValueError(
+            f"image: lies on a device of DLPack type {int(kind)}; expected the host or a CUDA GPU"
+        )
     raise ValueError(f"image: expected uint8, got {type(image).__name__}")
 
 

@@ -18,7 +18,8 @@ log = logging.getLogger("edge_ssd")
 # gets ordinary memory for the rest: page-locked memory is taken from the whole machine.
 _MOST_BUFFERS = 16
 
-_ROW_ALIGNMENT = 64
+# Whole cache lines for a staged row, and as CUDA aligns for a plane.
+_ROW_ALIGNMENT, _PLANE_ALIGNMENT = 64, 256
 
 
 def mapped_buffer(device, nbytes):
@@ -94,16 +95,17 @@ class FrameMemory:
         """Where the GPU sees a NumPy array, when it lies in one of the buffers; else None."""
         start = plane.ctypes.data
         for buffer in list(self._buffers):
-            offset = start - buffer.host.ctypes.data
-            if 0 <= offset < buffer.host.nbytes:
-                return buffer.address + offset
+            if 0 <= start - buffer.start < buffer.nbytes:
+                return buffer.address + start - buffer.start
         return None
 
 
-@dataclass(frozen=True, eq=False)
 class _Buffer:
-    host: np.ndarray
-    address: int
+    """Page-locked memory: where the host sees it (start), where the GPU does (address)."""
+
+    def __init__(self, host, address):
+        self.host, self.address = host, address
+        self.start, self.nbytes = host.ctypes.data, host.nbytes
 
 
 class _Lease:
@@ -111,7 +113,7 @@ class _Lease:
 
     def __init__(self, buffer, free, shape):
         self._buffer, self._free = buffer, free
-        data = (buffer.host.ctypes.data, False)
+        data = (buffer.start, False)
         self.__array_interface__ = {"shape": shape, "typestr": "|u1", "data": data, "version": 3}
 
     def __del__(self):
@@ -186,7 +188,10 @@ class FrameSlot:
         host, address = self._staged
         staged, addresses, start = [], [], 0
         for plane, pitch in zip(planes, pitches):
-            strides = (pitch, *(plane.itemsize * int(np.prod(plane.shape[i + 1 :])) for i in range(1, plane.ndim)))
+            strides = (
+                pitch,
+                *(plane.itemsize * int(np.prod(plane.shape[i + 1 :])) for i in range(1, plane.ndim)),
+            )
             copy = np.ndarray(plane.shape, np.uint8, host.data, start, strides)
             np.copyto(copy, plane)
             staged.append(copy)
@@ -198,14 +203,17 @@ class FrameSlot:
         """Copies page-locked planes to the GPU on the copy stream; their addresses there."""
         # The last row ends where its pixels end: what comes after it may not be ours.
         sizes = [plane.strides[0] * (len(plane) - 1) + plane[0].nbytes for plane in planes]
-        starts = np.cumsum([0, *(-(-size // 256) * 256 for size in sizes)])
-        if self._uploaded is None or self._uploaded.nbytes < starts[-1]:
-            self._uploaded = self._device.empty((int(starts[-1]),), np.uint8)
+        starts, total = [], 0
+        for size in sizes:
+            starts.append(total)
+            total += -(-size // _PLANE_ALIGNMENT) * _PLANE_ALIGNMENT
+        if self._uploaded is None or self._uploaded.nbytes < total:
+            self._uploaded = self._device.empty((total,), np.uint8)
+        base = self._device.address(self._uploaded)
+        addresses = tuple(base + start for start in starts)
         with self._device.copy_stream:
-            for plane, start, size in zip(planes, starts, sizes):
-                rows = np.lib.stride_tricks.as_strided(plane, (size,), (1,))
-                self._device.upload(self._device.view(self._uploaded, int(start), (size,), np.uint8), rows)
+            for plane, address, size in zip(planes, addresses, sizes):
+                self._device.upload(address, plane.ctypes.data, size)
             self._arrived.record()
         self._device.stream.wait_for(self._arrived)
-        base = self._device.address(self._uploaded)
-        return tuple(base + int(start) for start in starts[:-1])
+        return addresses

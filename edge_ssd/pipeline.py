@@ -30,7 +30,7 @@ class RunStatistics:
     frame_seconds: RollingStats = field(default_factory=lambda: RollingStats(window=100))
     timestamp_source: str = "arrival"
     detections: Counter = field(default_factory=Counter)
-    copies: FrameCopies = FrameCopies(0, 0)
+    copies: FrameCopies = field(default_factory=lambda: FrameCopies(0, 0))
     latest: FrameResult | None = None
 
     @property

@@ -166,7 +166,9 @@ def _run(detector, address, targets, arguments):
     from .status import StatusLine, summary_text
 
     with ExitStack() as stack:
-        source = stack.enter_context(open_source(address, arguments.policy, arguments.retry_seconds, detector.allocate))
+        source = stack.enter_context(
+            open_source(address, arguments.policy, arguments.retry_seconds, detector.allocate)
+        )
         stopped = stack.enter_context(_stopping_on_signals(source))
         status = stack.enter_context(_logging_to(StatusLine(source)))
         with ExitStack() as opened:

@@ -86,7 +86,9 @@ class Device:
         except runtime.CUDARuntimeError as error:
             raise ValueError(f"image: its address is none of CUDA's ({_reason(error)})") from error
         if place != self._index:
-            raise ValueError(f"image: lies on GPU {place}, the detector runs on GPU {self._index}; move it there")
+            raise ValueError(
+                f"image: lies on GPU {place}, the detector runs on GPU {self._index}; move it there"
+            )
 
     def to_host(self, array):
         """A NumPy copy of a device array; waits for the whole device. Not for use in a frame."""
@@ -100,17 +102,13 @@ class Device:
         # Under unified addressing, which every 64-bit system has, both see it at the same place.
         return np.asarray(memory), pointer
 
-    def upload(self, array, host):
-        """Copies a page-locked host array to a device array of the same bytes, on the current stream."""
-        runtime.memcpyAsync(
-            array.data.ptr, host.ctypes.data, array.nbytes, runtime.memcpyHostToDevice, _current()
-        )
+    def upload(self, address, host_address, nbytes):
+        """Copies page-locked host memory to the device, on the current stream; both stay the caller's."""
+        runtime.memcpyAsync(address, host_address, nbytes, runtime.memcpyHostToDevice, _current())
 
-    def download(self, host, array):
-        """Copies a device array to a page-locked host array of the same bytes, on the current stream."""
-        runtime.memcpyAsync(
-            host.ctypes.data, array.data.ptr, array.nbytes, runtime.memcpyDeviceToHost, _current()
-        )
+    def download(self, host_address, address, nbytes):
+        """Copies device memory to page-locked host memory, on the current stream; both stay the caller's."""
+        runtime.memcpyAsync(host_address, address, nbytes, runtime.memcpyDeviceToHost, _current())
 
     # ---- order
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_ssd import Detector
+from edge_ssd import Detections, Detector
+from edge_ssd.detector import FrameCopies
 from edge_ssd.frames import Frame, now_ns
 from edge_ssd.pipeline import run_pipeline
 from tests.planted import save_cat_model
@@ -101,3 +102,57 @@ def test_what_was_written_before_an_error_stays(tmp_path):
         with pytest.raises(ValueError, match="output 'conf' holds NaN or Inf"):
             run_pipeline(source, detector, [sink])
     assert len(sink.results) == 2
+
+
+class _InFlight:
+    """A detector of two frames in flight that keeps a record."""
+
+    depth, class_names, timing_ms, copies = (
+        2,
+        ("cat",),
+        {"preprocess": 1.0, "infer": 1.0, "postprocess": 1.0},
+        FrameCopies(0, 1),
+    )
+
+    def __init__(self):
+        self.record = []
+
+    def submit(self, frame):
+        self.record.append(("submit", frame.sequence))
+        return frame
+
+    def collect(self, frame):
+        self.record.append(("collect", frame.sequence))
+        return Detections.empty(frame.image_size)
+
+
+class _Arriving(list):
+    """Frames of a source; `next_is_there` after so many of them."""
+
+    def __init__(self, count, there):
+        super().__init__(Frame(np.zeros((4, 4, 3), np.uint8), sequence=i) for i in range(count))
+        self._there = iter(there)
+
+    next_is_there = property(lambda self: next(self._there))
+
+
+def test_the_next_frame_is_submitted_before_one_is_collected():
+    detector = _InFlight()
+    run_pipeline(_Arriving(3, [True] * 9), detector, [])
+    assert detector.record == [
+        ("submit", 0), ("submit", 1), ("collect", 0), ("submit", 2), ("collect", 1), ("collect", 2)
+    ]  # fmt: skip
+
+
+def test_a_frame_is_not_held_back_for_one_that_has_not_come():
+    detector = _InFlight()
+    run_pipeline(_Arriving(3, [False] * 9), detector, [])
+    assert detector.record == [(what, i) for i in range(3) for what in ("submit", "collect")]
+
+
+def test_no_more_frames_are_submitted_than_asked_for():
+    detector = _InFlight()
+    statistics = run_pipeline(_Arriving(5, [True] * 9), detector, [], max_frames=2)
+    assert statistics.frames == 2
+    assert [what for what, _ in detector.record].count("submit") == 2
+    assert statistics.copies == (0, 1)

@@ -8,7 +8,7 @@ import shlex
 
 import pytest
 
-from edge_ssd.cli import COMMANDS
+from edge_ssd.cli import build_parser
 from tests.conftest import ROOT
 
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "edge_ssd/models/README.md"])
@@ -23,21 +23,7 @@ def test_links_to_files_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_are_known(page):
-    names = {
-        "run",
-        "spec",
-        "eval",
-        "train",
-        "export",
-        "build",
-        "verify",
-        "inspect",
-        "bundle",
-        "priors",
-        "data",
-        "doctor",
-    }
-    assert len(names) == len(COMMANDS)
+    _, names = build_parser()
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
     commands = re.findall(r"^edge-ssd .*$", text, re.MULTILINE)
     for command in commands:

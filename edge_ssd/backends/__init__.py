@@ -42,7 +42,9 @@ def _model_file(path):
     if not path.suffix and not path.exists():
         path = find_model(str(path))
     if path.suffix not in _SUFFIXES:
-        raise ValueError(f"{path}: expected a model file ending in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}")
+        raise ValueError(
+            f"{path}: expected a model file ending in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model file")
     if path.suffix == ".zip":
@@ -108,7 +110,9 @@ def _gpu_for(path):
     try:
         return gpu_info()
     except OSError as error:
-        raise OSError(f"{path}: an engine runs on a GPU, and there is {error}. The .onnx beside it runs on the CPU") from None
+        raise OSError(
+            f"{path}: an engine runs on a GPU, and there is {error}. The .onnx beside it runs on the CPU"
+        ) from None
 
 
 def _open_checkpoint(path, options):

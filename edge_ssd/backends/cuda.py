@@ -53,7 +53,7 @@ class CudaBackend:
         self._frame_memory = FrameMemory(device)
         self.memory = "pinned"
         self._pairs = {}  # by batch size: its two sets, the one to use next first
-        self._batch_size_for(1)
+        self._sizes = {}  # by number of images: the batch size they go in
         self._open_sets(self._batch_size_for(1))
         self.memory = memory if memory != "auto" else self._faster_memory()
         self._pairs.clear()
@@ -66,7 +66,9 @@ class CudaBackend:
     @property
     def description(self):
         """Engine, device and how frames get there, for a report."""
-        captured = "CUDA graph" if all(s.graph for pair in self._pairs.values() for s in pair) else "plain launches"
+        captured = (
+            "CUDA graph" if all(s.graph for pair in self._pairs.values() for s in pair) else "plain launches"
+        )
         return f"{self.engine.description}, {captured}, {self.memory} memory"
 
     @property
@@ -163,13 +165,20 @@ class CudaBackend:
         pair = self._pairs[size]
         if not pair[0].free:
             if pair[0].ticket() is not None:
-                raise RuntimeError(f"{self.depth} batches are in flight: collect one before the next is submitted")
+                raise RuntimeError(
+                    f"{self.depth} batches are in flight: collect one before the next is submitted"
+                )
             pair[0].result()  # nobody will ask for it any more
         pair.reverse()
         return pair[1]
 
     def _batch_size_for(self, count):
         """The batch size in which `count` images go: an engine may take fixed sizes alone."""
+        if count not in self._sizes:
+            self._sizes[count] = self._smallest_size(count)
+        return self._sizes[count]
+
+    def _smallest_size(self, count):
         most = max(count, self.engine.max_batch)
         for size in range(count, most + 1):
             try:
@@ -261,8 +270,10 @@ class _Set:
         self._device, self._engine, self._spec, self._constants = device, engine, spec, constants
         self._size, self._num_priors = size, len(priors)
         self._slots = [FrameSlot(device, memory, mode) for _ in range(size)]
-        self._host_descriptors = device.page_locked(size * FRAME_DESCRIPTOR.itemsize)[0]
-        self._descriptors = device.empty(self._host_descriptors.shape, np.uint8)
+        nbytes = size * FRAME_DESCRIPTOR.itemsize
+        self._host_descriptors = device.page_locked(nbytes)[0].view(FRAME_DESCRIPTOR)
+        self._descriptors = device.empty((nbytes,), np.uint8)
+        self._described = [None] * size  # what the descriptor of each image says, but for addresses
         self.batch = device.empty((size, 3, *spec.input.size), engine.input_dtype)
         # One block, so that one copy brings it back.
         row_bytes, count_bytes = _padded(size * settings.max_detections * 24), _padded(size * 8)
@@ -286,24 +297,28 @@ class _Set:
         A place beyond the last frame gets the last one again: the engine takes a fixed number.
         """
         spec, plans, cpu_copies, bus_copies = self._spec.input, [], 0, 0
-        descriptors = self._host_descriptors.view(FRAME_DESCRIPTOR)
+        descriptors, count = self._host_descriptors, len(frames)
         for i, frame in enumerate(frames):
             plan = plan_resize(frame.image_size, spec.size, spec.resize)
             placed = self._slots[i].place(frame)
-            describe_frame(
-                descriptors[i],
-                placed.addresses,
+            described = (
                 placed.pitches,
                 frame.image_size,
                 frame.pixel_format,
                 frame.color_matrix,
                 frame.color_range,
-                plan,
             )
+            if self._described[i] == described:  # the next frame of the same camera
+                descriptors["plane"][i, : len(placed.addresses)] = placed.addresses
+            else:
+                describe_frame(descriptors[i], placed.addresses, *described, plan)
+                self._described[i] = described
             plans.append(plan)
             cpu_copies += placed.cpu_copies
             bus_copies += placed.bus_copies
-        descriptors[len(frames) :] = descriptors[len(frames) - 1]
+        if count < len(descriptors):
+            descriptors[count:] = descriptors[count - 1]
+            self._described[count:] = [None] * (len(descriptors) - count)
         self.free = False
         return plans, cpu_copies, bus_copies
 
@@ -314,7 +329,7 @@ class _Set:
 
     def steps(self):
         """Pixels to rows and counts on the host: what is captured."""
-        self._device.upload(self._descriptors, self._host_descriptors)
+        self._upload_descriptors()
         clock_ns(self._device, self._times, 0)
         self.preprocess(is_uploaded=True)
         clock_ns(self._device, self._times, 1)
@@ -322,11 +337,16 @@ class _Set:
         clock_ns(self._device, self._times, 2)
         self._postprocess(*heads)
         clock_ns(self._device, self._times, 3)
-        self._device.download(self._host_result, self._result)
+        block = self._host_result
+        self._device.download(block.ctypes.data, self._device.address(self._result), block.nbytes)
+
+    def _upload_descriptors(self):
+        source = self._host_descriptors
+        self._device.upload(self._device.address(self._descriptors), source.ctypes.data, source.nbytes)
 
     def preprocess(self, is_uploaded=False):
         if not is_uploaded:
-            self._device.upload(self._descriptors, self._host_descriptors)
+            self._upload_descriptors()
         blue_first = self._spec.input.color == "bgr"
         preprocess(self._device, self._descriptors, self._constants, self.batch, blue_first)
 

@@ -14,7 +14,7 @@ Train an SSD. The data are checked before the first epoch. RUN gets last.pt, bes
   edge-ssd train --data VOC2007 --split trainval --val VOC2007 --val-split test --arch ssd300_vgg16 --out runs/voc
   edge-ssd train --data 'demo://?seed=1&frames=100000&scene=1' --epoch-images 6400 \\
       --val 'demo://?seed=2&frames=200&scene=1' --arch ssd320_resnet16 --out runs/demo
-  edge-ssd train --data tools --split train --val tools --val-split val --arch ssdlite320_mobilenet_v3_large \
+  edge-ssd train --data tools --split train --val tools --val-split val --arch ssdlite320_mobilenet_v3_large \\
       --input-size 192 --finest-stride 8 --neck fpn --priors even --out runs/tools
   edge-ssd train --resume runs/demo/last.pt --data ... --val ... --epochs 80
   torchrun --nproc-per-node 2 -m edge_ssd train --data ...   (several GPUs, or processes on the CPU)

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from ..sinks.annotate import class_color
+from .data import Targets
 from .matching import match
 
 # Images of each picture.
@@ -34,19 +35,19 @@ class Board:
 
     def write_matches(self, batch, loss, spec, epoch):
         """The first images of a batch with the default boxes (thin) that are matched to each object (thick)."""
-        targets = batch.targets.__class__(*(tensor[:_SHOWN] for tensor in batch.targets))
+        targets = Targets(*(tensor[:_SHOWN] for tensor in batch.targets))
         corners = loss.corners.cpu()
         matched = match(*targets, corners, *loss.thresholds).numpy()
         pictures = []
         for k, image in enumerate(batch.images[:_SHOWN].numpy()):
-            picture = image.copy() if spec.input.color == "rgb" else image[..., ::-1].copy()
+            picture = image[..., ::-1].copy() if spec.input.color == "rgb" else image.copy()
             for prior in np.flatnonzero(matched[k] >= 0):
                 label = int(targets.labels[k, matched[k, prior]]) - 1
                 _draw(picture, corners[prior].numpy(), class_color(label), 1)
             for box, label in zip(targets.boxes[k].numpy(), targets.labels[k].tolist()):
                 if label:
                     _draw(picture, box, class_color(label - 1), 2)
-            pictures.append(picture)
+            pictures.append(picture[..., ::-1])
         self._writer.add_images("matched priors", np.stack(pictures), epoch, dataformats="NHWC")
 
     def write_detections(self, detector, dataset, epoch):
@@ -68,7 +69,7 @@ class Board:
 
 
 def _draw(picture, box, color, thickness, text=""):
-    """A box with normalised corners onto an RGB picture."""
+    """A box with normalised corners onto a BGR picture."""
     height, width = picture.shape[:2]
     x1, y1, x2, y2 = (round(float(v)) for v in np.asarray(box) * (width, height, width, height))
     cv2.rectangle(picture, (x1, y1), (x2, y2), color, thickness)

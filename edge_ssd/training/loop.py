@@ -88,14 +88,17 @@ class Trainer:
         self.epoch = checkpoint["epoch"]
 
     def run(self):
-        """Trains to the last epoch, or until it gets no better; returns the metrics of every epoch, list of dict.
+        """Trains to the last epoch, or until it gets no better; returns the metrics of every epoch, list of dict,
+        empty but in the first of several processes.
 
         Raises ValueError when the loss is no longer a number, naming the images of the batch.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.options.tensorboard and self.processes.is_first:
             self.board = Board(self.folder / "tensorboard")
-        history = read_metrics(self.folder / "metrics.jsonl", before_epoch=self.epoch)
+        history = []
+        if self.processes.is_first:
+            history = read_metrics(self.folder / "metrics.jsonl", before_epoch=self.epoch)
         stops = False
         while self.epoch < self.options.epochs and not stops:
             metrics = self._train_epoch()
@@ -122,7 +125,10 @@ class Trainer:
     def _stops(self, history):
         """Whether the last `patience` validations were no better than the best before them."""
         patience = self.options.patience
-        values = [m["AP"] for m in history if "AP" in m] if self.val_set else [-m["loss"] for m in history]
+        if self.val_set is None:
+            values = [-m["loss"] for m in history]
+        else:
+            values = [m["AP"] for m in history if "AP" in m]
         return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
 
     def _train_epoch(self):

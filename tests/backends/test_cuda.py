@@ -24,13 +24,17 @@ _COLORS = 4  # priors of the small network, a 2 x 2 grid
 
 
 def _small_spec(**changes):
-    return grid_spec(2, 2, **{"score_activation": "none", "mean": (0, 0, 0), "score_threshold": 0.1, **changes})
+    return grid_spec(
+        2, 2, **{"score_activation": "none", "mean": (0, 0, 0), "score_threshold": 0.1, **changes}
+    )
 
 
 def _brightness(batch):
     """A network: the score of class i at each of four places is the mean of channel i there / 256."""
     quarters = batch.reshape(len(batch), 3, 2, 50, 2, 50).mean(axis=(3, 5)).reshape(len(batch), 3, _COLORS)
-    conf = np.concatenate([np.zeros((len(batch), _COLORS, 1)), quarters[:, :2].transpose(0, 2, 1) / 256], axis=2)
+    conf = np.concatenate(
+        [np.zeros((len(batch), _COLORS, 1)), quarters[:, :2].transpose(0, 2, 1) / 256], axis=2
+    )
     return np.zeros((len(batch), _COLORS, 4), np.float32), conf.astype(np.float32)
 
 
@@ -70,7 +74,12 @@ def _assert_same(detections, expected):
 def _frames(rng, count=5, **options):
     formats = ("bgr8", "nv12", "mono8", "yuyv", "rgba8", "i420")
     return [
-        Frame(random_image(rng, formats[i % 6], 40 + 2 * i, 60 + 4 * i), formats[i % 6], timestamp_ns=i, **options)
+        Frame(
+            random_image(rng, formats[i % 6], 40 + 2 * i, 60 + 4 * i),
+            formats[i % 6],
+            timestamp_ns=i,
+            **options,
+        )
         for i in range(count)
     ]
 
@@ -194,7 +203,9 @@ def test_only_the_labels_asked_for(simulated, engine, rng):
 
 
 def test_what_cannot_be_captured_runs_plainly_and_says_so(simulated, rng, caplog):
-    engine = SimulatedEngine(simulated, _brightness, (100, 100), failure="the network cannot be captured (why)")
+    engine = SimulatedEngine(
+        simulated, _brightness, (100, 100), failure="the network cannot be captured (why)"
+    )
     with caplog.at_level(logging.WARNING, "edge_ssd"):
         detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
     assert "the network cannot be captured (why); running it by plain launches" in caplog.text

@@ -34,9 +34,15 @@ class Net:
     def conv(self, x, channels, out, name, kernel=3, stride=1, groups=1, gain=1.0):
         shape = (out, channels // groups, kernel, kernel)
         weights = self.rng.normal(0, gain / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
-        inputs = [x, self.constant(f"{name}_w", weights), self.constant(f"{name}_b", np.zeros(out, np.float32))]
+        inputs = [
+            x,
+            self.constant(f"{name}_w", weights),
+            self.constant(f"{name}_b", np.zeros(out, np.float32)),
+        ]
         pads = [kernel // 2] * 4
-        return self.node("Conv", inputs, name, kernel_shape=[kernel] * 2, pads=pads, strides=[stride] * 2, group=groups)
+        return self.node(
+            "Conv", inputs, name, kernel_shape=[kernel] * 2, pads=pads, strides=[stride] * 2, group=groups
+        )
 
     def relu(self, x):
         return self.node("Relu", [x], f"{x}_relu")
@@ -44,7 +50,9 @@ class Net:
     def l2_norm(self, x):
         """Squares, their sum, the root, the division: as exporters without ReduceL2 write it."""
         squares = self.node("Mul", [x, x], f"{x}_squares")
-        total = self.node("ReduceSum", [squares, self.constant("channel_axis", np.array([1]))], f"{x}_sum", keepdims=1)
+        total = self.node(
+            "ReduceSum", [squares, self.constant("channel_axis", np.array([1]))], f"{x}_sum", keepdims=1
+        )
         safe = self.node("Add", [total, self.constant("tiny", np.float32(1e-10))], f"{x}_safe")
         return self.node("Div", [x, self.node("Sqrt", [safe], f"{x}_root")], f"{x}_unit")
 
@@ -95,7 +103,9 @@ def l2norm(seed=0, gain=1.0, channels=512):
     net = Net(seed)
     x = net.relu(net.conv("image", 3, 8, "stem", stride=2))
     x = net.relu(net.conv(x, 8, channels, "wide", stride=2, gain=gain))
-    x = net.node("Mul", [net.l2_norm(x), net.constant("scale", np.full((1, channels, 1, 1), 20, np.float32))], "scaled")
+    x = net.node(
+        "Mul", [net.l2_norm(x), net.constant("scale", np.full((1, channels, 1, 1), 20, np.float32))], "scaled"
+    )
     net.heads(x, channels)
     return net.model()
 

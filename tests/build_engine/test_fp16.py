@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, numpy_helper
-from onnx.reference import ReferenceEvaluator
-
 from edge_ssd.build_engine.fp16 import OVERFLOW_LIMIT, convert_to_fp16, norm_islands, overflow_islands
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.session import open_bytes
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
 from tests.build_engine.graphs import Net, depthwise, l2norm, operators, producers, residual
 
 
@@ -80,7 +80,9 @@ def test_l2_normalisation_of_large_features_and_of_an_all_zero_pixel(rms, rng):
     features = Graph(model)
     wide = next(node for node in features.nodes if node.name == "n_wide")
     weights = features.constant(wide.input[1])
-    features.model.graph.output.append(onnx.helper.make_tensor_value_info("wide_relu", TensorProto.FLOAT, None))
+    features.model.graph.output.append(
+        onnx.helper.make_tensor_value_info("wide_relu", TensorProto.FLOAT, None)
+    )
     found = open_bytes(features.model.SerializeToString(), 1).run(["wide_relu"], {"image": batch})[0]
     scaled = numpy_helper.from_array(weights * (rms / np.sqrt((found**2).mean())), wide.input[1])
     next(t for t in model.graph.initializer if t.name == wide.input[1]).CopyFrom(scaled)
@@ -106,7 +108,7 @@ def test_without_the_island_the_same_network_breaks(rng, monkeypatch):
 
 def test_what_makes_or_reads_a_large_tensor_stays_float32():
     graph = Graph(residual())
-    ranges = {name: (-1.0, 1.0) for name in graph.activations()}
+    ranges = dict.fromkeys(graph.activations(), (-1.0, 1.0))
     ranges["a1"] = (-5.0, OVERFLOW_LIMIT + 1)
     islands = overflow_islands(graph, ranges)
     assert set(islands) == {"n_a1", "n_a1_relu"}
@@ -117,7 +119,9 @@ def test_what_makes_or_reads_a_large_tensor_stays_float32():
 
 def test_a_network_that_overflows_is_right_once_it_was_watched(rng):
     net = Net()
-    x = net.node("Mul", [net.conv("image", 3, 8, "stem", stride=4), net.constant("up", np.float32(1e6))], "large")
+    x = net.node(
+        "Mul", [net.conv("image", 3, 8, "stem", stride=4), net.constant("up", np.float32(1e6))], "large"
+    )
     net.heads(net.node("Mul", [x, net.constant("down", np.float32(1e-6))], "small"), 8)
     model, batch = net.model(), batch_of(rng)
     half, islands = convert_to_fp16(model, {"large": (-2e6, 2e6)})

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from onnx import TensorProto
-
 from edge_ssd.build_engine import cpu_features
 from edge_ssd.build_engine.cpu_features import sums_int8_exactly
 from edge_ssd.build_engine.fp16 import convert_to_fp16
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.int8 import activation_scale, quantise, quantise_for_cpu, quantise_weights
 from edge_ssd.build_engine.session import open_bytes
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto
+
 from tests.build_engine.graphs import Net, depthwise, l2norm, operators, producers, residual
 
 
@@ -143,7 +143,9 @@ def test_the_rest_of_an_int8_model_is_float16_its_scales_included(batch):
 
 def test_the_cpu_placement_has_quantised_bias(batch):
     model = residual()
-    constants = {t.name: t.data_type for t in quantise_for_cpu(model, ranges_of(model, batch)).graph.initializer}
+    constants = {
+        t.name: t.data_type for t in quantise_for_cpu(model, ranges_of(model, batch)).graph.initializer
+    }
     assert TensorProto.INT32 in constants.values()
 
 
@@ -183,7 +185,12 @@ def test_weights_come_back_within_half_a_step(rng, size):
 
 @pytest.mark.parametrize(
     ("machine", "flags", "exact"),
-    [("x86_64", "fma avx2", False), ("x86_64", "avx2 avx_vnni", True), ("x86_64", "avx512_vnni", True), ("aarch64", "", True)],
+    [
+        ("x86_64", "fma avx2", False),
+        ("x86_64", "avx2 avx_vnni", True),
+        ("x86_64", "avx512_vnni", True),
+        ("aarch64", "", True),
+    ],
 )
 def test_which_cpus_sum_8_bit_products_exactly(monkeypatch, tmp_path, machine, flags, exact):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
@@ -194,6 +201,8 @@ def test_which_cpus_sum_8_bit_products_exactly(monkeypatch, tmp_path, machine, f
 
 def test_narrow_weights_have_seven_bits(batch):
     model = quantise_for_cpu(residual(), ranges_of(residual(), batch), narrow_weights=True)
-    weights = [onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("_w_quantized")]
+    weights = [
+        onnx.numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("_w_quantized")
+    ]
     assert weights
     assert max(int(np.abs(w.astype(int)).max()) for w in weights) == 64

@@ -233,15 +233,13 @@ class SimulatedDevice:
         self.frames.append(host)
         return host, host.ctypes.data
 
-    def upload(self, array, host):
-        self.enqueue(
-            lambda: array.reshape(-1).view(np.uint8).__setitem__(..., host.reshape(-1).view(np.uint8))
-        )
+    def upload(self, address, host_address, nbytes):
+        assert self._memory_at(address) is not None, "an upload to memory that is not the device's"
+        self.enqueue(lambda: ctypes.memmove(address, host_address, nbytes))
 
-    def download(self, host, array):
-        self.enqueue(
-            lambda: host.reshape(-1).view(np.uint8).__setitem__(..., array.reshape(-1).view(np.uint8))
-        )
+    def download(self, host_address, address, nbytes):
+        assert self._memory_at(address) is not None, "a download of memory that is not the device's"
+        self.enqueue(lambda: ctypes.memmove(host_address, address, nbytes))
 
     def event(self, wait="spin"):
         return _Event(self)

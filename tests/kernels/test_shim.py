@@ -152,7 +152,7 @@ def test_work_on_a_stream_waits_for_the_host(simulated):
     array, host = simulated.array(np.zeros(4, np.uint8)), np.ones(4, np.uint8)
     event = simulated.event()
     with simulated.stream:
-        simulated.upload(array, host)
+        simulated.upload(array.ctypes.data, host.ctypes.data, 4)
         event.record()
     host[:] = 2
     event.synchronize()

@@ -1,0 +1,368 @@
+"""Plans: the builder of every TensorRT version, real plans of TensorRT-RTX, and builds that are disturbed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import onnx
+import pytest
+from edge_ssd.build_engine import compile as compiling
+from edge_ssd.build_engine import guard, tensorrt_api
+from edge_ssd.build_engine.build import rebuild
+from edge_ssd.build_engine.compile import CompileOptions, compile_engine, profiles_of
+from edge_ssd.build_engine.fp16 import convert_to_fp16
+from edge_ssd.build_engine.graph import Graph
+from edge_ssd.build_engine.int8 import quantise
+
+from edge_ssd.engine_file import manifest_path, read_manifest
+from edge_ssd.gpu_info import GpuInfo
+from edge_ssd.spec import SsdSpec
+from tests.build_engine.fake_builder import make_tensorrt
+from tests.build_engine.graphs import depthwise, l2norm, residual, save, small_spec
+from tests.conftest import ROOT
+
+GPU = GpuInfo("Orin (nvgpu)", (8, 7), True, "540.4.0", (12, 6))
+ORIGIN = {
+    "precision": "fp16",
+    "source": "small.onnx",
+    "source_sha256": "",
+    "calibration_sha256": "",
+    "command": "edge-ssd build small.onnx --precision fp16",
+}
+
+
+@pytest.fixture
+def model(tmp_path):
+    return save(tmp_path, residual())
+
+
+@pytest.fixture
+def with_tensorrt(monkeypatch):
+    """Puts a fake TensorRT and a GPU where the builder looks for them."""
+
+    def put(version="10.3.0", gpu=GPU, **options):
+        trt = make_tensorrt(version, **options)
+        monkeypatch.setitem(sys.modules, "tensorrt", trt)
+        monkeypatch.setattr(compiling, "gpu_info", lambda: gpu)
+        return trt
+
+    return put
+
+
+def compiled(model, name="small.fp16.engine", progress=None, **options):
+    out = model.with_name(name)
+    return out, compile_engine(model, small_spec(), out, CompileOptions(**options), ORIGIN, progress)
+
+
+@pytest.mark.parametrize(("version", "flags"), [("10.3.0", 1 << 1), ("11.0.0", 1 << 0), ("12.0.0", 0)])
+def test_networks_are_strongly_typed_in_every_version(model, with_tensorrt, version, flags):
+    trt = with_tensorrt(version)
+    out, manifest = compiled(model)
+    assert ("network", flags) in trt.calls
+    assert not [
+        call for call in trt.calls if call[0] == "flag"
+    ]  # no precision flag, whatever the version has
+    assert manifest.version == version
+    assert out.read_bytes() == model.read_bytes()[::-1]  # the plan as TensorRT made it, to the byte
+
+
+def test_the_manifest_says_what_the_engine_was_built_for(model, with_tensorrt):
+    with_tensorrt()
+    out, manifest = compiled(model, batch=(1, 4, 8), workspace_bytes=1 << 30, version_compatible=True)
+    found = read_manifest(out)
+    assert (found.spec, found.manifest) == (small_spec(), manifest)
+    assert (manifest.flavour, manifest.compute_capability, manifest.gpu_name) == (
+        "tensorrt",
+        (8, 7),
+        GPU.name,
+    )
+    assert (manifest.driver, manifest.targets) == ("540.4.0", ())
+    assert manifest.profiles == ((1, 1, 1), (2, 4, 8))
+    assert (manifest.onnx, manifest.version_compatible) == ("small.onnx", True)
+
+
+def test_batch_one_has_a_profile_of_its_own(model, with_tensorrt):
+    assert profiles_of((1, 1, 1)) == ((1, 1, 1),)
+    assert profiles_of((1, 1, 4)) == ((1, 1, 1), (2, 2, 4))
+    assert profiles_of((2, 4, 8)) == ((2, 4, 8),)
+    trt = with_tensorrt()
+    compiled(model, batch=(1, 4, 8))
+    shapes = [tuple(shape[0] for shape in call[2:]) for call in trt.calls if call[0] == "profile"]
+    assert shapes == [(1, 1, 1), (2, 4, 8)]
+
+
+@pytest.mark.parametrize("batch", [(0, 1, 1), (2, 1, 4), (1, 8, 4)])
+def test_batch_sizes_out_of_order_are_refused(batch):
+    with pytest.raises(ValueError, match="expected 1 <= MIN <= OPT <= MAX"):
+        CompileOptions(batch=batch)
+
+
+def test_what_the_parser_refuses_is_named_with_its_node(model, with_tensorrt):
+    with_tensorrt(refuse="OddOperator")
+    with pytest.raises(ValueError, match=r"OddOperator \(node 'n_odd'\): Assertion failed: plugin not found"):
+        compiled(model)
+
+
+def test_a_build_that_fails_says_why_and_leaves_nothing(model, with_tensorrt):
+    with_tensorrt(fail=True)
+    with pytest.raises(ValueError, match=r"TensorRT could not build it.*no kernel for this GPU"):
+        compiled(model)
+    assert sorted(path.name for path in model.parent.iterdir()) == ["small.json", "small.onnx"]
+
+
+def test_progress_counts_the_steps_of_the_outermost_phase(model, with_tensorrt):
+    with_tensorrt()
+    seen = []
+    compiled(model, progress=lambda *step: seen.append(step))
+    assert seen[0] == (0, 2, "Building engine")
+    assert (0, 2, "Timing tactics") in seen
+    assert seen[-1] == (2, 2, "Building engine")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_leaves_the_engine_that_was_there(model, with_tensorrt, number):
+    """In the middle of a build, where an exception could not pass through C++."""
+    with_tensorrt()
+    out, manifest = compiled(model)
+    before = signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            compiled(model, progress=lambda *_: os.kill(os.getpid(), number))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert read_manifest(out).manifest == manifest
+    assert not [path for path in model.parent.iterdir() if path.suffix in (".tmp", ".lock")]
+
+
+def test_a_manifest_never_describes_another_plan(model, with_tensorrt, monkeypatch):
+    """The write of the manifest fails: there is a new plan, and no manifest rather than the old one."""
+    with_tensorrt()
+    out, _ = compiled(model)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(compiling.EngineFile, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        compiled(model)
+    assert not manifest_path(out).exists()
+
+
+def test_two_builds_into_one_file(model, with_tensorrt):
+    with_tensorrt()
+    seen = []
+
+    def second_build(*_):
+        with pytest.raises(ValueError, match="another build is writing this file"):
+            compiled(model)
+        seen.append(True)
+
+    compiled(model, progress=second_build)
+    assert seen
+    compiled(model)  # the lock is free again
+
+
+def test_no_room_on_the_disk_or_in_memory(model, with_tensorrt, monkeypatch):
+    with_tensorrt()
+    monkeypatch.setattr(guard, "_DISK_BASE", 1 << 60)
+    with pytest.raises(OSError, match="MiB free, building needs about"):
+        compiled(model)
+    monkeypatch.setattr(guard, "_DISK_BASE", 0)
+    monkeypatch.setattr(guard, "_MEMORY_BASE", 1 << 60)
+    with pytest.raises(MemoryError, match="of memory is free, building needs about"):
+        compiled(model)
+
+
+def test_a_folder_that_is_not_there(model, with_tensorrt):
+    with_tensorrt()
+    with pytest.raises(FileNotFoundError, match="no such folder to write to"):
+        compile_engine(model, small_spec(), model.parent / "no" / "x.engine", CompileOptions(), ORIGIN)
+
+
+def test_tensorrt_needs_its_gpu_and_says_so(model, with_tensorrt, monkeypatch):
+    with_tensorrt()
+
+    def no_gpu():
+        raise OSError("no NVIDIA driver on this machine")
+
+    monkeypatch.setattr(compiling, "gpu_info", no_gpu)
+    with pytest.raises(ValueError, match="needs the GPU that the engine will run on: no NVIDIA driver"):
+        compiled(model)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"), [("tensorrt", "ships with JetPack"), ("rtx", r"edge-ssd\[rtx\]")]
+)
+def test_a_missing_tensorrt_says_which_package_for_which_machine(monkeypatch, runtime, said):
+    monkeypatch.setitem(sys.modules, tensorrt_api.RUNTIMES[runtime], None)
+    with pytest.raises(ImportError, match=said):
+        tensorrt_api.load_tensorrt(runtime)
+
+
+def test_the_timing_cache_is_one_file_per_version_and_gpu(model, with_tensorrt, tmp_path):
+    trt = with_tensorrt()
+    cache = str(tmp_path / "timings")
+    compiled(model, timing_cache=cache)
+    compiled(model, timing_cache=cache)
+    assert [call[1] for call in trt.calls if call[0] == "cache"] == [b"", b"+"]
+    assert (tmp_path / "timings.10.3.0.Orin_nvgpu_").read_bytes() == b"++"
+
+
+def test_a_timing_cache_in_use_is_waited_for(model, with_tensorrt, tmp_path):
+    with_tensorrt()
+    cache = tmp_path / "timings"
+    with open(f"{cache}.10.3.0.Orin_nvgpu_.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(AssertionError, match="waited"):
+            _with_blocking_flock_failing(lambda: compiled(model, timing_cache=str(cache)))
+
+
+def _with_blocking_flock_failing(call):
+    """Runs `call` with a flock that raises where the real one would wait."""
+    real = fcntl.flock
+
+    def flock(file, flags):
+        try:
+            real(file, flags | fcntl.LOCK_NB)
+        except OSError:
+            raise AssertionError("waited") from None
+
+    compiling.fcntl = type("fcntl", (), {"flock": staticmethod(flock), "LOCK_EX": fcntl.LOCK_EX})
+    try:
+        call()
+    finally:
+        compiling.fcntl = fcntl
+
+
+# ---------------------------------------------------------------------------------------------------------
+# TensorRT-RTX, the real one
+
+
+@pytest.fixture
+def rtx():
+    return pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is installed on Linux x86-64 alone")
+
+
+def in_precision(model, precision):
+    if precision == "int8":
+        model = quantise(model, dict.fromkeys(Graph(model).activations(), (-4.0, 4.0)))
+    return model if precision == "fp32" else convert_to_fp16(model)[0]
+
+
+@pytest.mark.parametrize("make", [residual, depthwise, l2norm])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_rtx_compiles_every_kind_of_graph(rtx, tmp_path, make, precision):
+    path = save(tmp_path, in_precision(make(), precision))
+    out, manifest = compiled(path, "small.rtx.engine", runtime="rtx", batch=(1, 4, 8))
+    assert manifest.engine_bytes == out.stat().st_size > 10_000
+    assert (manifest.flavour, manifest.version) == ("tensorrt_rtx", rtx.__version__)
+    assert manifest.targets == tensorrt_api.RTX_TARGETS
+    assert manifest.profiles == ((1, 1, 1), (2, 4, 8))
+
+
+def test_rtx_targets_can_be_chosen(rtx, model):
+    _, manifest = compiled(model, runtime="rtx", targets=((8, 6), (12, 0)))
+    assert manifest.targets == ((8, 6), (12, 0))
+    with pytest.raises(ValueError, match=r"--compute-capability 8\.7: not a target of this TensorRT-RTX"):
+        compiled(model, runtime="rtx", targets=((8, 7),))
+
+
+def test_rtx_refuses_a_model_with_quantised_bias(rtx, tmp_path):
+    """Why there are two placements: what is best for ONNX Runtime, TensorRT does not take."""
+    from edge_ssd.build_engine.int8 import quantise_for_cpu
+
+    model = residual()
+    ranges = dict.fromkeys(Graph(model).activations(), (-4.0, 4.0))
+    path = save(tmp_path, quantise_for_cpu(model, ranges))
+    with pytest.raises(ValueError, match="TensorRT"):
+        compiled(path, runtime="rtx")
+
+
+def test_rtx_refuses_another_batch_than_the_models_own(rtx, tmp_path):
+    path = save(tmp_path, residual(shape=(4, 3, 100, 100)))
+    with pytest.raises(ValueError, match="takes 4 images at a time; build it with --batch 4 4 4"):
+        compiled(path, runtime="rtx")
+    assert compiled(path, runtime="rtx", batch=(4, 4, 4))[1].profiles == ((4, 4, 4),)
+
+
+def test_an_engine_is_rebuilt_from_the_onnx_file_beside_it(rtx, model):
+    out, manifest = compiled(model, runtime="rtx", batch=(1, 2, 2))
+    out.write_bytes(b"cut off")
+    assert rebuild(out, progress=False) == replace(
+        manifest, engine_sha256=read_manifest(out).manifest.engine_sha256
+    )
+    assert out.stat().st_size == manifest.engine_bytes
+    onnx.save(residual(seed=1), model)
+    with pytest.raises(ValueError, match="is not the file that"):
+        rebuild(out)
+    model.unlink()
+    with pytest.raises(FileNotFoundError, match=r"edge-ssd build small\.onnx"):
+        rebuild(out)
+
+
+def test_ctrl_c_ends_a_real_build(rtx, tmp_path):
+    """In a process of its own: the plan is not there, nor half of it, and the exit code says stopped."""
+    path = save(tmp_path, residual())
+    code = (
+        "import os, signal, sys; from edge_ssd.build_engine import progress;"
+        "progress.BuildBar.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGINT);"
+        "from edge_ssd.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = ["build", str(path), "--precision", "fp32", "--runtime", "rtx", "--threads", "1"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 130, done.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.json", "small.onnx"]
+
+
+@pytest.fixture(scope="session")
+def package_models(tmp_path_factory):
+    """The package's networks as `export_onnx` writes them, with untrained weights."""
+    torch = pytest.importorskip("torch")
+    from edge_ssd.training.export_onnx import export_onnx
+    from edge_ssd.training.models import build_model
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+
+    def path_of(arch):
+        path = folder / f"{arch}.onnx"
+        if not path.exists():
+            model = build_model(arch, 5).eval()
+            export_onnx(model, model.spec(["a", "b", "c", "d"]), path)
+        return path
+
+    return path_of
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("arch", ["ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large"])
+def test_rtx_compiles_every_network_of_the_package(rtx, package_models, tmp_path, arch):
+    path = package_models(arch)
+    spec = SsdSpec.load(path.with_suffix(".json"))
+    sizes = {}
+    for precision in ("fp32", "fp16", "int8"):
+        derived = tmp_path / f"{arch}.{precision}.onnx"
+        onnx.save(in_precision(onnx.load(path), precision), derived)
+        out, start = derived.with_suffix(".rtx.engine"), time.monotonic()
+        compile_engine(
+            derived, spec, out, CompileOptions("rtx", targets=((8, 6),)), {**ORIGIN, "precision": precision}
+        )
+        assert time.monotonic() - start < 60
+        sizes[precision] = out.stat().st_size
+    assert sizes["fp16"] < 0.7 * sizes["fp32"]  # the precision of the file is that of the plan
+    assert sizes["int8"] < 0.7 * sizes["fp16"] or arch.startswith(
+        "ssdlite"
+    )  # whose weights are the smaller part
