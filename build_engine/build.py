@@ -56,6 +56,9 @@ def build(options):
     runtime = options.runtime or _installed_runtime()
     if runtime != "cpu":
         api.load_tensorrt(runtime)  # what is missing is said before the work, not after it
+    suffix = ".onnx" if runtime == "cpu" else ".engine"
+    if options.out and Path(options.out).suffix != suffix:
+        raise ValueError(f"{options.out}: expected a name that ends in {suffix}")
     model = load_model(options.model)
     # The ONNX file that an engine is made of lies beside it.
     folder = Path(options.out).parent if options.out else model.path.parent
@@ -151,7 +154,7 @@ class _Work:
         else:
             _log.warning("no --calibration images: FP16 was not watched for values beyond %g", OVERFLOW_LIMIT)
         if self.options.precision == "fp16":
-            return self._write_fp16()
+            return self._write_fp16(self._target("fp16"))
         return self._write_int8()
 
     def _calibrated(self):
@@ -166,15 +169,15 @@ class _Work:
         table.save(self.folder / f"{self.model.path.stem}.calibration.json")
         return table
 
-    def _write_fp16(self):
+    def _write_fp16(self, path=None):
         proto, islands = convert_to_fp16(self.model.proto, self.table and self.table.extremes)
-        return self._save(proto, self._path("fp16")), islands
+        return self._save(proto, path or self._path("fp16")), islands
 
     def _write_int8(self):
         name = "int8-cpu" if self.for_cpu else "int8"
         keep = self._gated(self._path(f"{name}.report", ".json")) if self.options.data else ()
         proto, islands = self._placed(keep)
-        return self._save(proto, self._path(name)), islands
+        return self._save(proto, self._target(name)), islands
 
     def _placed(self, keep):
         """(the INT8 model with the convolutions `keep` left in float, its float32 islands)."""
@@ -183,9 +186,11 @@ class _Work:
             return quantise_for_cpu(self.model.proto, self.table.ranges, keep, narrow), {}
         return convert_to_fp16(quantise(self.model.proto, self.table.ranges, keep), self.table.extremes)
 
+    def _target(self, precision):
+        """Where the ONNX file of the wanted precision goes."""
+        return Path(self.options.out) if self.for_cpu and self.options.out else self._path(precision)
+
     def _path(self, precision, suffix=".onnx"):
-        if suffix == ".onnx" and self.for_cpu and self.options.out and precision != "fp16":
-            return Path(self.options.out)
         return self.folder / f"{self.model.path.stem}.{precision}{suffix}"
 
     def _save(self, proto, path):
@@ -219,7 +224,7 @@ class _Work:
             self._save(self._placed(keep)[0], trial)
             rows.append(receipts.row("int8", trial, reports[keep], reference))
             receipts.add_times(rows, (self.model.path, fp16_path, trial), self.model.spec, options.threads)
-            rows[-1]["file"] = self._path("int8-cpu" if self.for_cpu else "int8").name
+            rows[-1]["file"] = self._target("int8-cpu" if self.for_cpu else "int8").name
         receipt = receipts.compose(rows, self.table, layers, search, keep, options)
         self.receipt, self.verdict = receipts.write(receipt, report_path), receipt["verdict"]
         if not receipt["holds"]:

@@ -47,7 +47,7 @@ def page(receipt):
         "in the network alone, all files by turns. Not recommended: slower there than the precision above.</small></p>",
         "<h2>AP of each class</h2>",
         _classes(receipt["precisions"]),
-        "<h2>Which convolutions INT8 costs most</h2>",
+        "<h2>What each convolution costs in INT8</h2>",
         _plot(receipt["layers"]),
         _search(receipt["search"], receipt["max_drop"]),
         "<h2>Where this comes from</h2>",

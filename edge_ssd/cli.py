@@ -7,7 +7,20 @@ import os
 import sys
 
 from . import __version__, run
-from .commands import build, bundle, data, doctor, evaluate, export, inspect, priors, pull, spec, train, verify
+from .commands import (
+    build,
+    bundle,
+    data,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    priors,
+    pull,
+    spec,
+    train,
+    verify,
+)
 
 COMMANDS = (run, spec, evaluate, train, export, build, verify, inspect, bundle, priors, pull, data, doctor)
 

@@ -109,3 +109,54 @@ def test_command_writes_the_worst_images_and_the_matrix(tmp_path, capsys):
     assert np.array(confusion["matrix"]).shape == (9, 9)
     assert sheet.read_bytes().startswith(b"\x89PNG")
     assert sheet.stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_coco_figures_are_those_of_the_official_script_on_random_detections(seed, crowds, capsys):
+    coco_module, scorer = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    from edge_ssd.evaluation import score
+
+    rng, truths, detections = np.random.default_rng(seed), [], []
+    for _ in range(12):
+        corners = rng.uniform(0, 200, (rng.integers(0, 6), 2))
+        boxes = np.concatenate([corners, corners + rng.uniform(8, 180, corners.shape)], axis=1)
+        difficult = (rng.random(len(boxes)) < 0.3) & crowds
+        truths.append(Truth(boxes.astype(np.float32), rng.integers(0, 3, len(boxes)), difficult, (400, 400)))
+        moved = np.repeat(boxes, 2, axis=0) + rng.normal(0, 4, (2 * len(boxes), 4))
+        scores = np.sort(rng.random(len(moved)).astype(np.float32))[::-1]
+        detections.append(Detections(moved, scores, rng.integers(0, 3, len(moved)), (400, 400)))
+    predictions = Predictions(("a", "b", "c"), tuple(truths), tuple(detections), difficult_is_crowd=True)
+    report = score(predictions)
+
+    def entry(box, label):
+        x1, y1, x2, y2 = (float(v) for v in box)
+        return {"category_id": int(label) + 1, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+
+    truth_entries = [
+        {**entry(box, label), "image_id": k, "iscrowd": int(d), "area": float(np.prod(box[2:] - box[:2]))}
+        for k, one in enumerate(truths)
+        for box, label, d in zip(one.boxes.astype(float), one.labels, one.difficult)
+    ]
+    coco = coco_module.COCO()
+    coco.dataset = {
+        "images": [{"id": k} for k in range(12)],
+        "categories": [{"id": k + 1} for k in range(3)],
+        "annotations": [{"id": k + 1, **item} for k, item in enumerate(truth_entries)],
+    }
+    coco.createIndex()
+    results = [
+        {**entry(box, label), "image_id": k, "score": s}
+        for k, found_ in enumerate(detections)
+        for box, s, label in found_
+    ]
+    evaluator = scorer.COCOeval(coco, coco.loadRes(results), "bbox")
+    evaluator.evaluate()
+    evaluator.accumulate()
+    evaluator.summarize()
+    names = ["AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"]
+    names += ["AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large"]
+    expected = [
+        None if value == -1 else pytest.approx(value, abs=1e-12) for value in evaluator.stats.tolist()
+    ]
+    assert [report[name] for name in names] == expected

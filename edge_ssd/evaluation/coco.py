@@ -29,8 +29,9 @@ class _Evaluator(COCOeval):
 
 
 def coco_scores(predictions):
-    """AP over IoU 0.5 to 0.95, AP50, AP75, AP by size of the box, and AP of each class.
+    """AP over IoU 0.5 to 0.95, AP50, AP75, AP by size of the box, AR, and AP of each class.
 
+    AR: recall over the same IoUs with the best 1, 10 and 100 detections of an image, and by size with 100.
     Sizes: area of the box below 32^2, to 96^2, and above. At most 100 detections of an image count.
     Returns (dict of float, dict class name -> {"AP", "AP50"}); NaN where there is nothing to find.
     """
@@ -39,6 +40,7 @@ def coco_scores(predictions):
         evaluator.evaluate()
         evaluator.accumulate()
     precision = evaluator.eval["precision"][..., -1]  # (iou, recall, class, area)
+    recall = evaluator.eval["recall"]  # (iou, class, area, detections)
     overall = {
         "AP": _mean(precision[..., _ALL]),
         "AP50": _mean(precision[_IOU_50, ..., _ALL]),
@@ -46,6 +48,12 @@ def coco_scores(predictions):
         "AP_small": _mean(precision[..., _SMALL]),
         "AP_medium": _mean(precision[..., _MEDIUM]),
         "AP_large": _mean(precision[..., _LARGE]),
+        "AR1": _mean(recall[..., _ALL, 0]),
+        "AR10": _mean(recall[..., _ALL, 1]),
+        "AR100": _mean(recall[..., _ALL, 2]),
+        "AR_small": _mean(recall[..., _SMALL, 2]),
+        "AR_medium": _mean(recall[..., _MEDIUM, 2]),
+        "AR_large": _mean(recall[..., _LARGE, 2]),
     }
     classes = {
         name: {"AP": _mean(precision[:, :, k, _ALL]), "AP50": _mean(precision[_IOU_50, :, k, _ALL])}
@@ -54,9 +62,9 @@ def coco_scores(predictions):
     return overall, classes
 
 
-def _mean(precision):
+def _mean(values):
     """The mean over the entries that mean something; the scorer writes -1 where there is nothing to find."""
-    known = precision[precision > -1]
+    known = values[values > -1]
     return float(known.mean()) if len(known) else float("nan")
 
 

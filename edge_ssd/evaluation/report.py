@@ -8,7 +8,9 @@ import numpy as np
 
 from .voc import area_ap, eleven_point_ap, precision_recall
 
-OVERALL = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "VOC_AP50_11point", "VOC_AP50_area")
+_COCO_AP = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+_COCO_AR = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+OVERALL = (*_COCO_AP, *_COCO_AR, "VOC_AP50_11point", "VOC_AP50_area")
 
 
 def score(predictions):
@@ -85,14 +87,11 @@ def report_text(report):
     ]
     for name, values in [*report["classes"].items(), ("all", report)]:
         lines.append(f"{name:{width}}" + "".join(f"{_shown(values[column]):>12}" for column in columns))
-    lines.append("AP75 {}, small {}, medium {}, large {}".format(*map(_shown, _sizes(report))))
+    for names in (_COCO_AP[2:], _COCO_AR):
+        lines.append(", ".join(f"{name.replace('_', ' ')} {_shown(report[name])}" for name in names))
     if report["left_out"]:
         lines.append(f"{report['left_out']} detections of classes that the data set does not have: left out")
     return "\n".join(lines)
-
-
-def _sizes(report):
-    return [report[name] for name in ("AP75", "AP_small", "AP_medium", "AP_large")]
 
 
 def _shown(value):

@@ -155,3 +155,9 @@ def test_every_network_has_fields_for_its_maps():
             fields = receptive_fields(arch, stride)
             assert fields[0].step == stride
             assert len(fields) == len(maps)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_the_smallest_input_that_is_taken_gives_maps_with_cells(arch):
+    model = build_model(arch, 2, input_size=ARCHITECTURES[arch].smallest)
+    assert all(min(level.feature_size) >= 1 for level in model.spec(["a"]).priors.levels)

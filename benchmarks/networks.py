@@ -1,0 +1,43 @@
+"""Networks of random weights to time, and an input that makes every default box of theirs say the same."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_ssd.boxes import encode_boxes
+
+# (architecture, columns of conf): what the benchmarks run when no model is named.
+RANDOM_NETWORKS = (("ssdlite320_mobilenet_v3_large", 91), ("ssd300_vgg16", 81))
+
+# SSD300's frames per second on a Titan X: the paper's early abstract; as published, batch 1; batch 8.
+PAPER_FPS = (58, 46, 59)
+
+_BACKGROUND_BIAS = 6
+
+
+def random_network(arch, columns):
+    """An `Ssd` with random weights, in evaluation mode, and its SsdSpec.
+
+    columns: of conf, background included. Untrained but for the bias of background, which is the first thing
+    that training raises: without it all classes of all priors are nearly alike, which no image makes a
+    trained network say. The same weights every time. Raises ImportError without torch.
+    """
+    import torch
+
+    from edge_ssd.training.models import build_model
+
+    torch.manual_seed(0)
+    model = build_model(arch, columns).eval()
+    for predictor in model.head.classification_head.module_list:
+        last = [layer for layer in predictor.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
+        last.bias.data.view(-1, columns)[:, 0] = _BACKGROUND_BIAS
+    return model, model.spec([f"class {i}" for i in range(1, columns)])
+
+
+def offsets_to_one_place(priors):
+    """loc with which every prior decodes to the same box, so that NMS has to look at every candidate.
+
+    priors: (P, 4) float32 cx cy w h. Returns (P, 4) float32, for the variance (0.1, 0.2).
+    """
+    box = np.tile(np.array([[0.4, 0.4, 0.6, 0.6]], np.float32), (len(priors), 1))
+    return encode_boxes(box, priors, (0.1, 0.2))

@@ -1,0 +1,415 @@
+"""`edge-ssd build` from start to end: files, receipt, gate, and wrong use."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+from edge_ssd.build_engine import build as building
+from edge_ssd.build_engine import receipt, times
+from edge_ssd.build_engine.build import build
+from edge_ssd.build_engine.options import BuildOptions
+from edge_ssd.build_engine.report_html import page
+
+from edge_ssd import Detector, SsdSpec
+from edge_ssd.cli import main
+from edge_ssd.engine_file import file_sha256, read_manifest
+from edge_ssd.run import DEMO_MODEL
+from tests.build_engine.graphs import residual, save
+from tests.conftest import ROOT
+
+CALIBRATION = "demo://?seed=77&frames=20&scene=1"
+UNSEEN = "demo://?seed=1000&frames=8&scene=1"
+
+
+@pytest.fixture
+def demo(tmp_path):
+    """A copy of the demo model, to be built from."""
+    path = tmp_path / "demo.onnx"
+    path.write_bytes(DEMO_MODEL.read_bytes())
+    SsdSpec.load(DEMO_MODEL.with_suffix(".json")).save(path.with_suffix(".json"))
+    return path
+
+
+def run(*arguments):
+    return main(["build", *map(str, arguments), "--threads", "1"])
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """A model and calibration images, both small."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(4):
+        cv2.imwrite(str(images / f"{i}.png"), rng.integers(0, 256, (60, 80, 3), np.uint8))
+    return save(tmp_path, residual()).parent
+
+
+def test_fp16_for_the_cpu(folder, capsys):
+    path = folder / "small.onnx"
+    assert run(path, "--precision", "fp16", "--runtime", "cpu", "--calibration", folder / "images") == 0
+    assert names_in(folder) == [
+        "images",
+        "small.calibration.json",
+        "small.fp16.json",
+        "small.fp16.onnx",
+        "small.json",
+        "small.onnx",
+    ]
+    assert "small.fp16.onnx" in capsys.readouterr().out
+    Detector.load(folder / "small.fp16.onnx").close()
+
+
+def test_fp16_without_images_says_that_nothing_was_watched(folder, capsys):
+    assert run(folder / "small.onnx", "--precision", "fp16", "--runtime", "cpu") == 0
+    assert "FP16 was not watched for values beyond 30000" in capsys.readouterr().err
+
+
+def test_int8_engine_of_the_installed_tensorrt(folder, capsys):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is installed on Linux x86-64 alone")
+    path = folder / "small.onnx"
+    assert run(path, "--precision", "int8", "--calibration", folder / "images", "--runtime", "rtx") == 0
+    found = read_manifest(folder / "small.int8.rtx.engine")
+    manifest = found.manifest
+    assert (found.spec, manifest.precision) == (SsdSpec.load(path.with_suffix(".json")), "int8")
+    assert (manifest.onnx, manifest.onnx_sha256) == (
+        "small.int8.onnx",
+        file_sha256(folder / "small.int8.onnx"),
+    )
+    assert (manifest.source, manifest.source_sha256) == ("small.onnx", file_sha256(path))
+    assert len(manifest.calibration_sha256) == 64
+    printed = capsys.readouterr()
+    assert "4 images are few to calibrate with" in printed.err
+    assert main(["build", str(folder / "small.int8.rtx.engine")]) == 0  # again, from the ONNX file beside it
+
+
+def test_the_command_in_the_manifest_builds_the_same(folder):
+    options = BuildOptions(
+        str(folder / "small.onnx"),
+        "int8",
+        runtime="cpu",
+        calibration=str(folder / "images"),
+        method="minmax",
+        batch=(1, 4, 8),
+        workspace_bytes=3 << 30,
+        targets=((8, 6),),
+        hardware_compatible=True,
+        data="demo://?seed=1&frames=2",
+        max_drop=0.5,
+    )
+    import argparse
+    import shlex
+
+    from edge_ssd.commands import build as command
+
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    words = shlex.split(options.command())
+    assert words[:2] == ["edge-ssd", "build"]
+    parsed = vars(parser.parse_args(words[2:]))
+    assert parsed["batch"] == [1, 4, 8]
+    assert parsed["workspace_gib"] == 3 << 30
+    assert parsed["compute_capability"] == [(8, 6)]
+    for name in (
+        "model",
+        "precision",
+        "runtime",
+        "calibration",
+        "method",
+        "hardware_compatible",
+        "data",
+        "max_drop",
+    ):
+        assert parsed[name] == getattr(options, name)
+
+
+def test_the_receipt_of_an_int8_build(demo, capsys, monkeypatch):
+    pytest.importorskip("pycocotools")
+    monkeypatch.setattr(building, "_SENSITIVITY_IMAGES", 1)  # the numbers are looked at elsewhere
+    monkeypatch.setattr(times, "_ROUNDS", 1)
+    arguments = [
+        "--precision",
+        "int8",
+        "--runtime",
+        "cpu",
+        "--calibration",
+        CALIBRATION,
+        "--calibration-images",
+        "8",
+    ]
+    assert run(demo, *arguments, "--data", UNSEEN, "--max-drop", "50") == 0
+    assert "the budget of 50 holds" in capsys.readouterr().out
+    report = json.loads((demo.parent / "demo.int8-cpu.report.json").read_text())
+    fp32, fp16, int8 = report["precisions"]
+    assert fp32["AP"] > 60
+    assert abs(fp16["drop"]) < 1  # of a few images
+    assert int8["drop"] == pytest.approx(fp32["AP"] - int8["AP"])
+    assert set(fp32["classes"]) == set(SsdSpec.load(demo.with_suffix(".json")).class_names)
+    assert (int8["file"], int8["bytes"]) == (
+        "demo.int8-cpu.onnx",
+        (demo.parent / "demo.int8-cpu.onnx").stat().st_size,
+    )
+    engine = next(name for name in fp32["times_ms"] if name.startswith("ONNX Runtime"))
+    assert all(row["times_ms"][engine] > 0 for row in report["precisions"])
+    assert len(report["layers"]) == 33
+    assert report["calibration"]["images"] == 8
+    assert len(report["calibration"]["sha256"]) == 64
+    page_text = (demo.parent / "demo.int8-cpu.report.html").read_text()
+    assert report["calibration"]["sha256"] in page_text
+    assert page_text == page(report)
+
+
+def gated(folder, monkeypatch, losses):
+    """Runs a build whose AP falls by `losses[convolutions kept]` points; the report, or the error."""
+    points = iter(())
+
+    def evaluator(*_):
+        state = {"calls": 0}
+
+        def evaluate(path):
+            state["calls"] += 1
+            if state["calls"] <= 2:  # FP32, FP16
+                return _report(0.5)
+            kept = 8 - sum(name.endswith("_weight_int8") for name in _initializers(path))
+            return _report(0.5 - losses(kept) / 100)
+
+        return evaluate
+
+    monkeypatch.setattr(receipt, "Evaluator", evaluator)
+    monkeypatch.setattr(building.api, "load_tensorrt", lambda runtime: None)
+    monkeypatch.setattr(building, "compile_engine", lambda *a: points)
+    options = BuildOptions(
+        str(folder / "small.onnx"),
+        "int8",
+        runtime="rtx",
+        calibration=str(folder / "images"),
+        data="x",
+        max_drop=0.5,
+        threads=1,
+        progress=False,
+    )
+    return build(options)
+
+
+def _report(ap):
+    return {"AP": ap, "AP50": ap, "classes": {"cat": {"AP": ap}, "dog": {"AP": None}}, "images": 1}
+
+
+def _initializers(path):
+    return [tensor.name for tensor in onnx.load(path).graph.initializer]
+
+
+@pytest.mark.parametrize("needed", [0, 1, 3, 8])
+def test_convolutions_are_kept_in_fp16_until_the_budget_holds(folder, monkeypatch, needed):
+    built = gated(folder, monkeypatch, lambda kept: 0.4 if kept >= needed else 2.0)
+    assert sum(name.endswith("_weight_int8") for name in _initializers(built.onnx)) == 8 - needed
+    report = json.loads((folder / "small.int8.report.json").read_text())
+    assert report["holds"]
+    assert len(report["kept_fp16"]) == needed
+    assert sum(layer["kept"] for layer in report["layers"]) == needed
+    kept = [layer["name"] for layer in report["layers"]][:needed]
+    assert report["kept_fp16"] == kept  # those to blame most
+    assert ("kept in FP16" in built.verdict) == bool(needed)
+
+
+def test_a_budget_that_cannot_hold_is_said_and_nothing_is_built(folder, monkeypatch):
+    with pytest.raises(ValueError, match=r"the budget of 0\.5 cannot hold.*Nothing was built"):
+        gated(folder, monkeypatch, lambda kept: 2.0)
+    report = json.loads((folder / "small.int8.report.json").read_text())
+    assert not report["holds"]
+    assert not (folder / "small.int8.onnx").exists()
+    assert 'class="verdict broken"' in (folder / "small.int8.report.html").read_text()
+
+
+def test_bccd_cells(shared_folder, tmp_path):
+    """Photos that the network was not made for: what is measured is that INT8 agrees with FP32 on them."""
+    data = shared_folder / "data" / "bccd"
+    if not data.is_dir():
+        pytest.skip(f"no BCCD at {data}")
+    path = save(tmp_path, residual())
+    options = BuildOptions(
+        str(path),
+        "int8",
+        runtime="cpu",
+        calibration=str(data),
+        calibration_images=16,
+        threads=1,
+        progress=False,
+    )
+    built = build(options)
+    image = cv2.imread(str(sorted((data / "JPEGImages").iterdir())[0]))
+    with Detector.load(path, score_threshold=None) as a, Detector.load(built.onnx, score_threshold=None) as b:
+        wanted, found = a.detect(image), b.detect(image)
+    assert len(wanted) > 0
+    assert found.scores[0] == pytest.approx(wanted.scores[0], abs=0.05)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# wrong use
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--precision", "int8"], "INT8 needs images of what the camera will see"),
+        (
+            ["--precision", "fp16", "--max-drop", "1", "--data", "demo://?frames=2"],
+            "goes with --precision int8",
+        ),
+        (["--precision", "int8", "--calibration", "no-such-folder"], "no such folder of calibration images"),
+        (["--batch", "4", "2", "8"], "expected 1 <= MIN <= OPT <= MAX, got 4 2 8"),
+        (["--out", "no-such-folder/x.onnx"], "no such folder to write to"),
+        (["--out", "x.engine"], r"expected a name that ends in \.onnx"),
+        (["--calibration", "images", "--calibration-images", "0"], "expected at least 1"),
+    ],
+)
+def test_wrong_use_is_one_line(folder, capsys, arguments, said, monkeypatch):
+    monkeypatch.chdir(folder)
+    before = names_in(folder)
+    assert run("small.onnx", "--runtime", "cpu", *arguments) == 1
+    printed = capsys.readouterr().err
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert re.search(said, line)
+    assert names_in(folder) == before
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--max-drop", "x"], ["--compute-capability", "86"], ["--workspace-gib", "0"]]
+)
+def test_values_of_no_kind_are_exit_code_2(folder, arguments):
+    with pytest.raises(SystemExit) as ended:
+        run(folder / "small.onnx", *arguments)
+    assert ended.value.code == 2
+
+
+def test_without_tensorrt_the_error_names_the_packages(folder, capsys, monkeypatch):
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert run(folder / "small.onnx") == 1
+    said = capsys.readouterr().err
+    for words in ("JetPack", "edge-ssd[tensorrt]", "--runtime rtx", "--runtime cpu"):
+        assert words in said
+
+
+def test_without_onnx_the_error_names_the_extra(folder, capsys, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("edge_ssd.build_engine.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert run(folder / "small.onnx") == 1
+    assert "pip install edge-ssd[build]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("module", ["edge_ssd.build_engine", "build_engine"])
+def test_it_is_a_program_of_its_own(module):
+    import subprocess
+
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "--max-drop" in done.stdout
+
+
+# ---------------------------------------------------------------------------------------------------------
+# the page
+
+
+class _Balanced(HTMLParser):
+    """Whether every element that is opened is closed, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def example(**changes):
+    row = {
+        "precision": "fp32",
+        "file": "a<b>.onnx",
+        "bytes": 1 << 20,
+        "AP": 50.0,
+        "AP50": 70.0,
+        "drop": 0.0,
+        "classes": {"cat & dog": 50.0, "none": None},
+        "times_ms": {"Engine": 3.0},
+        "not_recommended": [],
+    }
+    return {
+        "model": "a<b>.onnx",
+        "source_sha256": "s",
+        "command": "edge-ssd build 'a<b>.onnx'",
+        "data": {"address": "photos", "split": "val"},
+        "calibration": {"address": "photos", "images": 3, "method": "minmax", "sha256": "c"},
+        "max_drop": 0.5,
+        "holds": True,
+        "verdict": "fine",
+        "precisions": [
+            row,
+            {**row, "precision": "int8", "times_ms": {"Engine": 4.0}, "not_recommended": ["Engine"]},
+        ],
+        "kept_fp16": ["x"],
+        "layers": [
+            {"name": "x", "kind": "first", "gain": 0.5, "kept": True},
+            {"name": "y" * 80, "kind": "other", "gain": -0.3, "kept": False},
+        ],
+        "search": [{"kept": 0, "drop": 2.0}, {"kept": 1, "drop": 0.3}],
+        "machine": {"cpu": "c", "cores": 2, "onnxruntime": "1", "onnx": "1"},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize("changes", [{}, {"layers": []}, {"holds": False}, {"max_drop": None}])
+def test_the_page_is_whole_and_needs_nothing_else(changes):
+    parser = _Balanced()
+    text = page(example(**changes))
+    parser.feed(text)
+    assert parser.open == []
+    assert parser.addresses == []
+    assert "a&lt;b&gt;.onnx" in text
+    assert "a<b>" not in text
+
+
+def test_the_page_marks_what_is_slower_and_what_is_kept():
+    text = page(example())
+    assert text.count("not recommended</span>") == 1
+    assert "(kept in FP16)" in text
+    assert "0 kept: 2.00 points lost; 1 kept: 0.30 points lost" in text
+
+
+def test_a_precision_slower_than_the_one_above_is_not_recommended(monkeypatch):
+    times = {"ORT": {"a": 3.0, "b": 4.0, "c": 2.0}, "OV": {"a": 3.0, "c": 5.0}}
+    monkeypatch.setattr(receipt, "time_files", lambda *a: times)
+    rows = [{"times_ms": {}, "not_recommended": []} for _ in range(3)]
+    receipt.add_times(rows, ("a", "b", "c"), None)
+    assert [row["not_recommended"] for row in rows] == [[], ["ORT"], ["OV"]]
+
+
+def test_the_committed_example_is_what_the_code_writes():
+    report = json.loads((ROOT / "docs" / "int8_report.json").read_text())
+    assert (ROOT / "docs" / "int8_report.html").read_text() == page(report)
+    assert report["source_sha256"] == file_sha256(DEMO_MODEL)
+    _, fp16, int8 = report["precisions"]
+    assert abs(fp16["drop"]) <= 0.1
+    assert int8["drop"] <= 0.5

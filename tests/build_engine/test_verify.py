@@ -1,0 +1,151 @@
+"""`edge-ssd verify`: forms that agree pass, and of one that does not the first step that departs is named."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from edge_ssd.build_engine import verify
+from edge_ssd.build_engine.fp16 import convert_to_fp16
+from edge_ssd.build_engine.images import read_some
+from edge_ssd.build_engine.verify import STEPS, Form, compare, forms_beside, precision_of
+
+from edge_ssd.cli import main
+from edge_ssd.run import DEMO_MODEL
+from edge_ssd.spec import SsdSpec
+
+
+@pytest.fixture(scope="module")
+def images():
+    return read_some("demo://?seed=1&frames=4&scene=1", 4)
+
+
+@pytest.fixture
+def demo(tmp_path):
+    return saved(tmp_path / "demo.onnx", onnx.load(DEMO_MODEL))
+
+
+def saved(path, proto, **changes):
+    """The demo model, or one made of it, with its spec."""
+    onnx.save(proto, path)
+    spec = SsdSpec.load(DEMO_MODEL.with_suffix(".json"))
+    SsdSpec.from_json(spec.to_json()).save(path.with_suffix(".json"))
+    for key, value in changes.items():
+        text = path.with_suffix(".json").read_text()
+        path.with_suffix(".json").write_text(text.replace(key, value))
+    return path
+
+
+def differences(truth, form, images):
+    return {d.step: d for d in compare(Form(truth, 1), Form(form, 1), images)}
+
+
+def test_the_model_agrees_with_itself_exactly(demo, images):
+    found = differences(demo, demo, images)
+    assert list(found) == list(STEPS)
+    assert all(d.value == 0 for d in found.values())
+    assert "0 of " in found["detections"].detail
+    assert not found["detections"].detail.startswith("0 of 0")
+
+
+def test_fp16_is_within_its_tolerance(demo, images):
+    half = convert_to_fp16(onnx.load(demo))[0]
+    found = differences(demo, saved(demo.with_name("demo.fp16.onnx"), half), images)
+    assert not any(d.departs for d in found.values())
+    assert 1e-4 < found["loc"].value < found["loc"].limit  # it is another precision
+    assert found["preprocess"].value == found["postprocess"].value == 0
+
+
+def with_head(factor, name):
+    """The demo model with one head scaled."""
+    model = onnx.load(DEMO_MODEL)
+    maker = next(node for node in model.graph.node if node.output[0] == name)
+    maker.output[0] = "before"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(factor), "factor"))
+    model.graph.node.append(onnx.helper.make_node("Mul", ["before", "factor"], [name], name="scaled"))
+    return model
+
+
+@pytest.mark.parametrize("name", ["loc", "conf"])
+def test_the_head_that_departs_is_named(demo, images, name, capsys):
+    other = saved(demo.with_name("wrong.onnx"), with_head(0.5, name))
+    found = differences(demo, other, images)
+    assert next(step for step, d in found.items() if d.departs) == name
+    assert (
+        main(
+            ["verify", str(demo), str(other), "--threads", "1", "--images", "demo://?seed=1&frames=2&scene=1"]
+        )
+        == 1
+    )
+    assert f"wrong.onnx departs first in {name}" in capsys.readouterr().err
+
+
+def test_another_preprocessing_is_named_before_its_consequences(demo, images):
+    other = saved(demo.with_name("bgr.onnx"), onnx.load(DEMO_MODEL), **{'"rgb"': '"bgr"'})
+    departs = [step for step, d in differences(demo, other, images).items() if d.departs]
+    assert departs[0] == "preprocess"
+    assert "loc" in departs
+
+
+def test_post_processing_of_its_own_is_compared_on_its_own_heads(demo, images):
+    form = Form(demo, 1)
+    right = form.backend.postprocess
+
+    def moved(loc, conf):
+        rows, counts = right(loc, conf)
+        return rows + np.float32(1e-3), counts
+
+    form.backend.postprocess = moved
+    found = {d.step: d for d in compare(Form(demo, 1), form, images)}
+    assert next(step for step, d in found.items() if d.departs) == "postprocess"
+
+
+def test_nan_departs(demo, images):
+    other = saved(demo.with_name("nan.onnx"), with_head(np.nan, "loc"))
+    assert differences(demo, other, images)["loc"].departs
+
+
+def test_precision_by_name():
+    names = ["a.onnx", "a.fp16.onnx", "a.int8.rtx.engine", "a.int8-cpu.onnx", "fp16.onnx", "best.pt"]
+    assert [precision_of(name) for name in names] == ["fp32", "fp16", "int8", "int8", "fp32", "fp32"]
+
+
+def test_what_lies_beside_is_compared_and_what_cannot_run_is_said(demo, capsys):
+    saved(demo.with_name("demo.fp16.onnx"), convert_to_fp16(onnx.load(demo))[0])
+    demo.with_name("demo.int8.engine").write_bytes(b"plan")
+    assert [path.name for path in forms_beside(demo)] == ["demo.fp16.onnx", "demo.int8.engine"]
+    assert main(["verify", str(demo), "--threads", "1", "--images", "demo://?seed=1&frames=2&scene=1"]) == 0
+    shown = capsys.readouterr().out
+    assert "demo.fp16.onnx (fp16, ONNX Runtime" in shown
+    assert "demo.int8.engine: not compared" in shown
+    assert all(step in shown for step in STEPS)
+
+
+def test_a_form_that_was_asked_for_and_cannot_run_is_an_error(demo, capsys):
+    assert main(["verify", str(demo), str(demo.with_name("none.onnx")), "--threads", "1"]) == 1
+    assert "no such model file" in capsys.readouterr().err
+
+
+@pytest.mark.torch
+def test_a_checkpoint_is_a_form_too(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    from edge_ssd.training.checkpoint import save_checkpoint
+    from edge_ssd.training.export_onnx import export_onnx
+    from edge_ssd.training.models import build_model
+
+    torch.manual_seed(0)
+    model = build_model("ssd320_resnet16", 3, input_size=96).eval()
+    spec = model.spec(["a", "b"])
+    save_checkpoint(tmp_path / "m.pt", model, spec)
+    export_onnx(model, spec, tmp_path / "m.onnx")
+    forms = [str(tmp_path / "m.onnx"), str(tmp_path / "m.pt")]
+    assert main(["verify", *forms, "--images", "demo://?seed=1&frames=2", "--threads", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "m.pt (fp32, torch" in shown
+    assert "torch: not compared" not in shown
+
+
+def test_tolerances_grow_with_what_a_precision_loses():
+    fp32, fp16, int8 = (verify._TOLERANCES[name] for name in ("fp32", "fp16", "int8"))
+    assert fp32.head < fp16.head < int8.head
+    assert fp32.iou > fp16.iou > int8.iou
