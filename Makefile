@@ -5,9 +5,10 @@ VENV ?= .venv
 # One environment per interpreter, so that `make test-runtime PYTHON=python3.10` leaves the others alone.
 RUNTIME_VENV ?= .venv-runtime-$(notdir $(PYTHON))
 DEMO_VENV ?= .venv-demo
+OUT ?= gpu_check
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-runtime lint clean
+.PHONY: demo test test-runtime gpu-check lint clean
 
 $(VENV)/ready: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -44,5 +45,9 @@ demo: $(DEMO_VENV)/ready
 		--output demo_output/demo.jsonl --output demo_output/demo.png
 	$(DEMO_VENV)/bin/edge-ssd eval --data 'demo://?seed=1000&frames=500' --report demo_output/ap.json
 
+# On a machine with a GPU, with its own Python and what is installed there; up to 8 minutes.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check --out $(OUT)
+
 clean:
-	rm -rf .venv* demo_output build dist *.egg-info
+	rm -rf .venv* demo_output gpu_check build dist *.egg-info

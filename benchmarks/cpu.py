@@ -25,11 +25,12 @@ import onnx
 import onnxruntime
 
 from edge_ssd import Detector, SsdSpec, open_source, reference
-from edge_ssd.boxes import encode_boxes
 from edge_ssd.cpu_info import cpu_name, usable_cores
 from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_ssd.priors import make_priors, ssdlite_levels
 from edge_ssd.spec import InputSpec, OutputSpec, PostprocessSpec, PriorSpec
+
+from .networks import PAPER_FPS, RANDOM_NETWORKS, offsets_to_one_place, random_network
 
 FRAME_SOURCE = "demo://?seed=7&size=640x480&frames=16"
 SCORE_THRESHOLD = 0.5
@@ -62,25 +63,13 @@ def main():
 
 
 def random_models(folder):
-    """SSDLite320 with 91 classes and SSD300-VGG16 with 81 as ONNX files in `folder`, with random weights.
-
-    Untrained but for the bias of background, which is the first thing that training raises: without it all
-    classes of all priors are nearly alike, which no image makes a trained network say.
-    """
-    import torch
-
+    """The RANDOM_NETWORKS as ONNX files in `folder`: a list of paths. Raises ImportError without torch."""
     from edge_ssd.training.export_onnx import export_onnx
-    from edge_ssd.training.models import build_model
 
     paths = []
-    for arch, columns in (("ssdlite320_mobilenet_v3_large", 91), ("ssd300_vgg16", 81)):
-        model = build_model(arch, columns).eval()
-        for predictor in model.head.classification_head.module_list:
-            last = [layer for layer in predictor.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
-            last.bias.data.view(-1, columns)[:, 0] = 6
-        names = [f"class {i}" for i in range(1, columns)]
+    for arch, columns in RANDOM_NETWORKS:
         paths.append(folder / f"{arch}.onnx")
-        export_onnx(model, model.spec(names), paths[-1])
+        export_onnx(*random_network(arch, columns), paths[-1])
     return paths
 
 
@@ -272,8 +261,8 @@ def all_priors_firing():
     cases = {
         "random logits": (random_loc, noise),
         "all logits zero (all tie)": (random_loc, zeros),
-        "random logits, one place": (_offsets_to_one_place(priors), noise),
-        "all tie, one place": (_offsets_to_one_place(priors), zeros),
+        "random logits, one place": (offsets_to_one_place(priors), noise),
+        "all tie, one place": (offsets_to_one_place(priors), zeros),
     }
     return {
         name: _median_ms(reference.postprocess, loc, conf, priors, spec)
@@ -294,12 +283,6 @@ def _ssdlite_spec():
         priors=PriorSpec(levels=ssdlite_levels()),
         postprocess=PostprocessSpec(0.001, 0.55, 300, 300),
     )
-
-
-def _offsets_to_one_place(priors):
-    """loc with which every prior decodes to the same box, so that NMS has to look at every candidate."""
-    box = np.tile(np.array([[0.4, 0.4, 0.6, 0.6]], np.float32), (len(priors), 1))
-    return encode_boxes(box, priors, (0.1, 0.2))
 
 
 def _median_ms(function, *arguments, repeats=15):
@@ -325,7 +308,7 @@ def print_comparison(result):
     print(f"  FPS: {result['fps_ratio']:.2f}x OpenCV DNN's (median of the blocks' ratios)")
     if result["model"].startswith("ssd300_vgg16"):
         fps = 1e3 / result["median_ms"]["edge_ssd"]["frame"]
-        ratios = ", ".join(f"{fps / published:.3f}x {published}" for published in (58, 46, 59))
+        ratios = ", ".join(f"{fps / published:.3f}x {published}" for published in PAPER_FPS)
         print(f"  of the Titan X: {ratios} FPS (early abstract; published, batch 1; batch 8)")
     print(f"  preprocess + postprocess: {100 * result['around_network_share']:.1f} % of the frame\n")
 

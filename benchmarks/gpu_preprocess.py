@@ -15,7 +15,7 @@ from edge_ssd.resize import plan_resize
 # Levels by which the kernel and the reference may differ, beside the rounding of a float16.
 _TOLERANCE, _FLOAT16_ROUNDING = 0.02, 2.0**-11
 
-_TUNED = tuple((block, kib << 10) for block in (64, 128, 256) for kib in (12, 24, 48))
+_TUNED = tuple((block, kib << 10) for block in (64, 128, 256) for kib in (12, 24, 40))
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class FrameCase:
     def name(self):
         height, width = self.image_size
         place = "" if self.place == "device" else f", {self.place} memory"
-        return f"preprocess {width}x{height} {self.pixel_format} to 300x300 {self.dtype}, batch {self.batch_size}{place}"
+        kind = f"{width}x{height} {self.pixel_format} to 300x300 {self.dtype}"
+        return f"preprocess {kind}, batch {self.batch_size}{place}"
 
 
 HD = FrameCase((720, 1280))

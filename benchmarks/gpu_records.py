@@ -41,6 +41,10 @@ class Records:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(record)) + "\n")
 
+    def clear(self):
+        """Forgets the rows of an earlier run."""
+        self._path.unlink(missing_ok=True)
+
     def read(self):
         """List of Records so far."""
         if not self._path.exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from ..files import replacing
 from . import receipt as receipts
 from . import tensorrt_api as api
 from .calibration import calibrate_model
-from .compile import CompileOptions, compile_engine
+from .compile import CompileOptions, check_batch, check_machine, compile_engine
 from .cpu_features import sums_int8_exactly
 from .fp16 import OVERFLOW_LIMIT, convert_to_fp16
 from .graph import Graph
@@ -55,11 +56,15 @@ def build(options):
     """
     runtime = options.runtime or _installed_runtime()
     if runtime != "cpu":
-        api.load_tensorrt(runtime)  # what is missing is said before the work, not after it
+        check_machine(
+            options.compile_options(runtime)
+        )  # what is missing is said before the work, not after it
     suffix = ".onnx" if runtime == "cpu" else ".engine"
     if options.out and Path(options.out).suffix != suffix:
         raise ValueError(f"{options.out}: expected a name that ends in {suffix}")
     model = load_model(options.model)
+    if runtime != "cpu":
+        check_batch(model.batch, options.batch)
     # The ONNX file that an engine is made of lies beside it.
     folder = Path(options.out).parent if options.out else model.path.parent
     check_room(folder.absolute(), model.path.stat().st_size)
@@ -131,7 +136,7 @@ class _Work:
 
     def __init__(self, options, runtime, model, folder):
         self.options, self.model, self.folder = options, model, folder
-        self.for_cpu = runtime == "cpu"
+        self.runtime, self.for_cpu = runtime, runtime == "cpu"
         self.source_sha256 = file_sha256(model.path)
         self.table, self.receipt, self.verdict = None, None, ""
 
@@ -148,7 +153,7 @@ class _Work:
     def write_onnx(self):
         """(path of the ONNX file in the wanted precision, {node kept in float32: why})."""
         if self.options.precision == "fp32":
-            return self.model.path, {}
+            return self._copied(), {}
         if self.options.calibration:
             self.table = self._calibrated()
         else:
@@ -156,6 +161,15 @@ class _Work:
         if self.options.precision == "fp16":
             return self._write_fp16(self._target("fp16"))
         return self._write_int8()
+
+    def _copied(self):
+        """The model itself, in the folder where its engine goes."""
+        path = self.folder / self.model.path.name
+        if not (path.exists() and path.samefile(self.model.path)):
+            with replacing(path) as temporary:
+                shutil.copyfile(self.model.path, temporary)
+            self.model.spec.save(path.with_suffix(".json"))
+        return path
 
     def _calibrated(self):
         options = self.options
@@ -223,7 +237,8 @@ class _Work:
             keep, search = fewest_kept(layers, loss_of, budget)
             self._save(self._placed(keep)[0], trial)
             rows.append(receipts.row("int8", trial, reports[keep], reference))
-            receipts.add_times(rows, (self.model.path, fp16_path, trial), self.model.spec, options.threads)
+            paths = self.model.path, fp16_path, trial
+            receipts.add_times(rows, paths, self.model.spec, self.runtime, options.threads)
             rows[-1]["file"] = self._target("int8-cpu" if self.for_cpu else "int8").name
         receipt = receipts.compose(rows, self.table, layers, search, keep, options)
         self.receipt, self.verdict = receipts.write(receipt, report_path), receipt["verdict"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engine_file import EngineFile, Manifest, file_sha256, manifest_path
+from ..engines.tensorrt_log import take_reason, tensorrt_log
 from ..files import replacing
 from ..gpu_info import gpu_info
 from . import tensorrt_api as api
@@ -37,6 +38,15 @@ class CompileOptions:
         least, usual, most = self.batch
         if not 1 <= least <= usual <= most:
             raise ValueError(f"batch: expected 1 <= MIN <= OPT <= MAX, got {least} {usual} {most}")
+        if self.runtime == "rtx" and (self.version_compatible or self.hardware_compatible):
+            raise ValueError(
+                "version_compatible, hardware_compatible: TensorRT-RTX has neither; its engines run on the "
+                "compute capabilities that they are built for, with the version that built them"
+            )
+        if self.runtime == "tensorrt" and self.targets:
+            raise ValueError(
+                "targets: TensorRT builds for the GPU at hand; only --runtime rtx builds for others"
+            )
 
 
 def profiles_of(batch):
@@ -50,6 +60,23 @@ def profiles_of(batch):
     if most == 1:
         return ((1, 1, 1),)
     return (1, 1, 1), (2, max(2, usual), most)
+
+
+def check_machine(options):
+    """Refuses what cannot be compiled here, before the work that comes first.
+
+    options: CompileOptions.   Raises ImportError without TensorRT, ValueError without the GPU that it needs.
+    """
+    api.load_tensorrt(options.runtime)
+    _targets(options, _gpu_for(options.runtime))
+
+
+def check_batch(static, batch):
+    """Raises ValueError when a model of `static` images at a time (0: any number) does not take `batch`."""
+    if static and batch != (static,) * 3:
+        raise ValueError(
+            f"the model takes {static} images at a time; build it with --batch {static} {static} {static}"
+        )
 
 
 def compile_engine(onnx_path, spec, out, options, origin, progress=None):
@@ -109,7 +136,8 @@ def _gpu_for(runtime):
 
 def _build(trt, onnx_path, spec, options, gpu, progress):
     """The serialised plan, and the compute capabilities that it is for (empty: the GPU at hand)."""
-    logger = api.make_logger(trt)
+    logger = tensorrt_log(trt)
+    logger.errors.clear()  # of an earlier build
     builder = trt.Builder(logger)
     network = api.create_network(trt, builder)
     try:
@@ -119,7 +147,7 @@ def _build(trt, onnx_path, spec, options, gpu, progress):
         targets = _targets(options, gpu)
         api.set_workspace(trt, config, options.workspace_bytes)
         api.set_targets(trt, config, targets)
-        api.set_compatible(trt, config, options.version_compatible, options.hardware_compatible)
+        api.set_flags(trt, config, options.version_compatible, options.hardware_compatible)
         _add_profiles(builder, config, network, spec, options.batch)
     except ValueError as error:
         raise ValueError(f"{onnx_path}: {error}") from None
@@ -128,9 +156,7 @@ def _build(trt, onnx_path, spec, options, gpu, progress):
         plan = builder.build_serialized_network(network, config)
     del parser
     if plan is None:
-        raise ValueError(
-            f"{onnx_path}: TensorRT could not build it ({'; '.join(logger.errors) or 'no reason given'})"
-        )
+        raise ValueError(f"{onnx_path}: TensorRT could not build it{take_reason(trt)}")
     return memoryview(plan), targets
 
 
@@ -157,14 +183,10 @@ def _targets(options, gpu):
 
 
 def _add_profiles(builder, config, network, spec, batch):
-    entry = network.get_input(0)
-    static = entry.shape[0]
-    if static != -1:
-        if batch != (static,) * 3:
-            raise ValueError(
-                f"the model takes {static} images at a time; build it with --batch {static} {static} {static}"
-            )
-        return
+    static = max(0, network.get_input(0).shape[0])  # -1: any number
+    check_batch(static, batch)
+    if static:
+        return  # a profile is for sizes that are left open
     for sizes in profiles_of(batch):
         profile = builder.create_optimization_profile()
         profile.set_shape(spec.input.name, *((size, 3, *spec.input.size) for size in sizes))

@@ -53,13 +53,15 @@ class BuildOptions:
                 "calibration: INT8 needs images of what the camera will see, 100 or more: "
                 "--calibration FOLDER (random numbers give ranges that no picture has)"
             )
+        if self.precision == "fp32" and self.runtime == "cpu":
+            raise ValueError(f"precision: nothing to build; {self.model} runs on the CPU in FP32 as it is")
         if self.max_drop is not None and not (self.data and self.precision == "int8"):
             raise ValueError(
                 "max_drop: goes with --precision int8 and --data, the images to measure the loss on"
             )
         if self.calibration_images < 1:
             raise ValueError(f"calibration_images: expected at least 1, got {self.calibration_images}")
-        self.compile_options("rtx")  # refuses batch sizes that do not go together
+        self.compile_options(self.runtime)  # refuses what does not go together
 
     def compile_options(self, runtime):
         """The CompileOptions of these."""

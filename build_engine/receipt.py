@@ -62,12 +62,12 @@ def row(precision, path, report, reference_ap):
     }
 
 
-def add_times(rows, paths, spec, threads=0):
+def add_times(rows, paths, spec, runtime, threads=0):
     """Fills in the times of each row, and the engines in which it is slower than the row above it.
 
-    paths: of the rows' files, in the same order.
+    paths: of the rows' files, in the same order.   runtime: of the build.
     """
-    for engine, by_path in time_files(paths, spec, threads).items():
+    for engine, by_path in time_files(paths, spec, runtime, threads).items():
         above = None
         for entry, path in zip(rows, paths):
             if path not in by_path:

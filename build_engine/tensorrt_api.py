@@ -7,7 +7,6 @@ that asks for it may be gone. Precision is in the ONNX file, so no builder flag 
 from __future__ import annotations
 
 import importlib
-import logging
 
 RUNTIMES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 
@@ -21,8 +20,6 @@ _MISSING = {
 # TensorRT-RTX builds ahead of time for these; it names them SM75, SM80 ...
 RTX_TARGETS = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 
-_log = logging.getLogger(__name__)
-
 
 def load_tensorrt(runtime):
     """The module tensorrt or tensorrt_rtx. ImportError says which package, for which machine."""
@@ -32,31 +29,6 @@ def load_tensorrt(runtime):
         raise ImportError(
             f"Building for {runtime!r} needs the {RUNTIMES[runtime]!r} package ({error}). {_MISSING[runtime]}"
         ) from None
-
-
-def make_logger(trt):
-    """A TensorRT logger that passes errors on to `logging` and keeps them in its list `errors`.
-
-    TensorRT takes one logger per process, so one is made per module and kept.
-    """
-    if not hasattr(trt, "_edge_ssd_logger"):
-        trt._edge_ssd_logger = _logger_class(trt)()
-    trt._edge_ssd_logger.errors.clear()
-    return trt._edge_ssd_logger
-
-
-def _logger_class(trt):
-    class Logger(trt.ILogger):
-        def __init__(self):
-            trt.ILogger.__init__(self)
-            self.errors = []
-
-        def log(self, severity, message):
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message.strip())
-                _log.debug("TensorRT: %s", message)
-
-    return Logger
 
 
 def create_network(trt, builder):
@@ -94,27 +66,31 @@ def set_workspace(trt, config, workspace_bytes):
 
 
 def set_targets(trt, config, targets):
-    """Compute capabilities that TensorRT-RTX builds for. Full TensorRT builds for the GPU at hand alone.
+    """Compute capabilities that TensorRT-RTX builds for; none: full TensorRT, which builds for the GPU at hand.
 
-    Raises ValueError for a target that this TensorRT does not know.
+    Raises ValueError for a target that this TensorRT-RTX does not know.
     """
     if not targets:
         return
-    known = getattr(trt, "ComputeCapability", None)
-    if known is None or not hasattr(config, "num_compute_capabilities"):
-        raise ValueError("--compute-capability: only TensorRT-RTX builds for other GPUs than the one at hand")
     config.num_compute_capabilities = len(targets)
     for i, (major, minor) in enumerate(targets):
-        member = getattr(known, f"SM{major}{minor}", None)
+        member = getattr(trt.ComputeCapability, f"SM{major}{minor}", None)
         if member is None or not config.set_compute_capability(member, i):
             raise ValueError(f"--compute-capability {major}.{minor}: not a target of this TensorRT-RTX")
 
 
-def set_compatible(trt, config, version, hardware):
-    """Asks for a plan that later TensorRT releases (version) or other Ampere and later GPUs (hardware) read."""
-    if version:
+def set_flags(trt, config, version_compatible, hardware_compatible):
+    """Asks for a plan that can be captured in a CUDA graph, and for what the caller wants it to run on besides.
+
+    version_compatible: later TensorRT releases read it.   hardware_compatible: other GPUs from Ampere on run it.
+    """
+    # TensorRT-RTX alone has it: without, a plan may allocate while it runs, which no capture survives.
+    capturable = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if capturable is not None:
+        config.set_flag(capturable)
+    if version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    if hardware:
+    if hardware_compatible:
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
 
 

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from ..cpu_info import usable_cores
+from ..gpu_info import gpu_info
+from .compile import CompileOptions, compile_engine
 
 _ROUNDS = 7
 # Within a round a file runs this often and the last call counts: the threads of the one before are asleep by then.
 _CALLS = 3
 
 
-def time_files(paths, spec, threads=0):
+def time_files(paths, spec, runtime, threads=0):
     """{engine: {path: median milliseconds}} of one image, by turns, for the ONNX files `paths`.
 
-    spec: SsdSpec of all of them.   threads: of the CPU, 0: one per usable core.
+    spec: SsdSpec of all of them.   runtime: of the build; its plans are timed where there is a GPU for them.
+    threads: of the CPU, 0: one per usable core.
     Engines that are not installed, and files that an engine does not take, are left out.
     """
     batch = np.zeros((1, 3, *spec.input.size), np.float32)
     threads = threads or usable_cores()
-    times = {}
-    for opener in (_onnxruntime, _openvino):
-        name, runs = opener(paths, spec, batch, threads)
-        if runs:
-            times[name] = _medians(runs)
-    return times
+    opened = [_onnxruntime(paths, spec, batch, threads), _openvino(paths, spec, batch, threads)]
+    if runtime != "cpu":
+        opened.append(_tensorrt(paths, spec, batch, runtime))
+    return {name: _medians(runs) for name, runs in opened if runs}
 
 
 def _medians(runs):
@@ -49,7 +53,7 @@ def _onnxruntime(paths, spec, batch, threads):
     runs = {}
     for path in paths:
         engine = OnnxRuntimeEngine(path, spec, threads)
-        runs[path] = lambda engine=engine: engine.infer(batch)
+        runs[path] = partial(engine.infer, batch)
     return f"ONNX Runtime {onnxruntime.__version__}, {threads} threads", runs
 
 
@@ -68,8 +72,39 @@ def _openvino(paths, spec, batch, threads):
     runs = {}
     for path in paths:
         try:
-            compiled = core.compile_model(str(path), "CPU", settings)
-        except RuntimeError:
+            request = core.compile_model(str(path), "CPU", settings).create_infer_request()
+            request.infer({spec.input.name: batch})
+        except RuntimeError:  # an operator that it does not know, or a model of another batch size
             continue
-        runs[path] = lambda compiled=compiled: compiled({spec.input.name: batch})
+        runs[path] = partial(request.infer, {spec.input.name: batch})
     return f"OpenVINO {openvino.__version__.split('-')[0]}, {threads} threads", runs
+
+
+def _tensorrt(paths, spec, batch, runtime):
+    """Plans of the files, made for this and thrown away. Has not run on a GPU yet; the tests use stand-ins."""
+    try:
+        gpu = gpu_info()
+        import cupy
+
+        from ..engines.tensorrt_engine import TensorRtEngine
+    except (ImportError, OSError):
+        return "", {}
+    name, runs = "", {}
+    origin = dict.fromkeys(("precision", "source", "source_sha256", "calibration_sha256", "command"), "")
+    with tempfile.TemporaryDirectory() as folder:
+        for i, path in enumerate(paths):
+            plan = Path(folder, f"{i}.engine")
+            try:
+                manifest = compile_engine(path, spec, plan, CompileOptions(runtime), origin)
+                engine, _ = TensorRtEngine.open(plan)
+            except ValueError:  # the int8-cpu placement, or a model of another batch size
+                continue
+            name = f"{manifest.flavour} {manifest.version}, {gpu.name}"
+            on_device = cupy.asarray(batch.astype(engine.input_dtype))
+            runs[path] = partial(_infer_and_wait, engine, on_device, cupy.cuda.get_current_stream())
+    return name, runs
+
+
+def _infer_and_wait(engine, batch, stream):
+    engine.infer(batch)
+    stream.synchronize()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -75,6 +75,10 @@ def _files_of(model, engines):
         if not name.endswith(".engine") or manifest_path(path).is_file()
     }
     if spec.priors.file:
+        if not _stays_inside(spec.priors.file):
+            raise ValueError(
+                f"{spec_path}: priors.file: expected a file beside the spec, got {spec.priors.file!r}"
+            )
         found[spec.priors.file] = Path(spec.folder, spec.priors.file)
     for engine in engines:
         read_manifest(engine)  # says what is missing
@@ -131,22 +135,26 @@ def _unpack(path, folder):
 
 def _checked_index(archive):
     index = json.loads(archive.read(_INDEX))
-    if (
-        not isinstance(index, dict)
-        or index.get("format") != FORMAT
-        or not isinstance(index.get("files"), dict)
-    ):
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"not a bundle of edge-ssd bundle (format {FORMAT!r} expected)")
+    for key, kind in (("model", str), ("engines", list), ("files", dict)):
+        if not isinstance(index.get(key), kind):
+            raise ValueError(f"{_INDEX}: {key} is missing, or no {kind.__name__}")
     for name in (index["model"], *index["engines"]):
-        if name not in index["files"]:
+        if not isinstance(name, str) or name not in index["files"]:
             raise ValueError(f"{name!r} is named and not there")
     for name in index["files"]:
-        parts = PurePosixPath(name).parts
-        if not parts or name.startswith(("/", "\\")) or ".." in parts or "\\" in name or ":" in name:
+        if not _stays_inside(name):
             raise ValueError(f"{name!r} would leave the folder that it is unpacked into; refused")
     if sum(archive.getinfo(name).file_size for name in index["files"]) > _MOST_BYTES:
         raise ValueError(f"unpacks to more than {_MOST_BYTES >> 30} GiB; refused")
     return index
+
+
+def _stays_inside(name):
+    """Whether a name is that of a file below the folder that it is resolved in, on any system."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not name.startswith("/") and ".." not in parts and not set(name) & set("\\:")
 
 
 def _extract(archive, name, digest, folder):
@@ -162,7 +170,9 @@ def _extract(archive, name, digest, folder):
 
 
 def _runs_here(engine):
-    """Whether this machine has the TensorRT and the GPU that an engine was built for."""
+    """Whether this machine has the TensorRT and the GPU that an engine was built for, and CuPy to run it."""
+    if importlib.util.find_spec("cupy") is None:
+        return False
     try:
         manifest = read_manifest(engine).manifest
         gpu = gpu_info()

@@ -43,11 +43,7 @@ def _packages(gpu):
 
 
 def _cupy(gpu):
-    extra = (
-        f"pip install edge-ssd[cuda{gpu.cuda[0]}]"
-        if gpu
-        else f"{_NO_GPU}: pip install edge-ssd[cuda12] or [cuda13]"
-    )
+    extra = _cupy_extra(gpu)
     if importlib.util.find_spec("cupy") is None:
         return Finding("CuPy", False, "not installed; launches the kernels", extra)
     majors = [major for major in (11, 12, 13) if _version_of(f"cupy-cuda{major}x")]
@@ -65,6 +61,14 @@ def _cupy(gpu):
         advice = f"pip uninstall cupy-cuda{majors[0]}x, then {extra}; or install a newer driver"
         return Finding("CuPy", False, f"{detail}; the driver runs CUDA {gpu.cuda[0]} at most", advice)
     return Finding("CuPy", True, detail)
+
+
+def _cupy_extra(gpu):
+    if gpu is None:
+        return f"{_NO_GPU}: pip install edge-ssd[cuda12] or [cuda13]"
+    if gpu.cuda[0] < 12:
+        return "install a driver that runs CUDA 12 or newer, then: pip install edge-ssd[cuda12]"
+    return f"pip install edge-ssd[cuda{min(gpu.cuda[0], 13)}]"
 
 
 def _pycuda(gpu):

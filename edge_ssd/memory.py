@@ -14,9 +14,9 @@ import numpy as np
 
 log = logging.getLogger("edge_ssd")
 
-# Frames in flight, in the sinks and in the capture thread are fewer. Somebody who collects frames in a list
-# gets ordinary memory for the rest: page-locked memory is taken from the whole machine.
-_MOST_BUFFERS = 16
+# 97 frames of 1280 x 720 BGR, 10 of 3840 x 2160: several for each of 16 cameras. Somebody who collects frames in a
+# list gets ordinary memory for the rest: page-locked memory is taken from the whole machine.
+_MOST_BYTES = 256 << 20
 
 # Whole cache lines for a staged row, and as CUDA aligns for a plane.
 _ROW_ALIGNMENT, _PLANE_ALIGNMENT = 64, 256
@@ -53,18 +53,18 @@ def _mapped_by_pycuda(nbytes):
 class FrameMemory:
     """A pool of page-locked frame buffers.
 
-    device: edge_ssd.kernels.device.Device.   most: buffers at the same time.
+    device: edge_ssd.kernels.device.Device.   most_bytes: in all buffers together.
 
     `allocate` may be called in any thread; a buffer comes back when the last array that looks into it goes.
     """
 
-    def __init__(self, device, most=_MOST_BUFFERS):
-        self._device, self._most = device, most
+    def __init__(self, device, most_bytes=_MOST_BYTES):
+        self._device, self._most_bytes = device, most_bytes
         self._buffers = []  # all of them, for `address`
         self._free = {}  # by size
 
     def allocate(self, shape):
-        """A uint8 array of `shape` in page-locked memory; None when all buffers are in use."""
+        """A uint8 array of `shape` in page-locked memory; None when there is no room for another."""
         nbytes = int(np.prod(shape))
         free = self._free.setdefault(nbytes, deque())
         try:
@@ -76,20 +76,25 @@ class FrameMemory:
         return np.asarray(_Lease(buffer, free, tuple(shape)))
 
     def _new_buffer(self, nbytes):
-        if len(self._buffers) >= self._most:
-            self._drop_unused(nbytes)
-        if len(self._buffers) >= self._most:
+        self._make_room(nbytes)
+        if self._room() < nbytes:
             return None
         buffer = _Buffer(*mapped_buffer(self._device, nbytes))
         self._buffers.append(buffer)
         return buffer
 
-    def _drop_unused(self, nbytes):
-        """Gives up a free buffer of another size: the camera's has changed."""
-        for size, free in self._free.items():
-            if size != nbytes and free:
-                self._buffers.remove(free.pop())
-                return
+    def _room(self):
+        """Bytes that may still be taken."""
+        return self._most_bytes - sum(buffer.nbytes for buffer in list(self._buffers))
+
+    def _make_room(self, nbytes):
+        """Gives up free buffers of other sizes, as far as needed: the camera's has changed."""
+        for size, free in list(self._free.items()):
+            while size != nbytes and self._room() < nbytes:
+                try:
+                    self._buffers.remove(free.pop())
+                except IndexError:
+                    break
 
     def address(self, plane):
         """Where the GPU sees a NumPy array, when it lies in one of the buffers; else None."""

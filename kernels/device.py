@@ -60,6 +60,9 @@ class Device:
         """A device array with the values of a NumPy array; waits for the copy."""
         array = self.empty(host.shape, host.dtype)
         array.set(host)
+        # CUDA may return when the host's memory has been read and the GPU's not yet written, and our streams
+        # wait for no other.
+        cupy.cuda.get_current_stream().synchronize()
         return array
 
     def owns(self, array):

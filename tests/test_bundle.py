@@ -88,6 +88,7 @@ def with_engine(model, tmp_path):
 
 
 def test_an_engine_is_taken_where_it_fits(with_engine, cache, monkeypatch):
+    monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda name: name == "cupy")
     orin = GpuInfo("Orin (nvgpu)", (8, 7), True, "540", (12, 6))
     monkeypatch.setattr(bundle, "gpu_info", lambda: orin)
     monkeypatch.setattr(

@@ -15,7 +15,7 @@ from edge_ssd.memory import FrameMemory, mapped_buffer
 
 @pytest.fixture
 def memory(simulated):
-    return FrameMemory(simulated, most=3)
+    return FrameMemory(simulated, most_bytes=3 * 72)
 
 
 def test_a_buffer_has_the_shape_asked_for_and_an_address(memory):
@@ -43,7 +43,7 @@ def test_a_buffer_comes_back_with_the_last_array_over_it(memory):
     assert memory.allocate((4, 6, 3)).ctypes.data == place
 
 
-def test_there_are_so_many_and_no_more(memory):
+def test_there_is_room_for_so_many_and_no_more(memory):
     kept = [memory.allocate((4, 6, 3)) for _ in range(3)]
     assert memory.allocate((4, 6, 3)) is None
     kept.pop()
@@ -52,11 +52,13 @@ def test_there_are_so_many_and_no_more(memory):
 
 
 def test_a_camera_that_changes_its_size_gets_buffers_of_the_new_one(memory):
-    del (images := [memory.allocate((4, 6, 3)) for _ in range(3)])[:]
+    images = [memory.allocate((4, 6, 3)) for _ in range(3)]
+    assert memory.allocate((8, 6, 3)) is None
+    images.clear()
     gc.collect()
-    kept = [memory.allocate((8, 6, 3)) for _ in range(3)]
-    assert all(image is not None for image in kept)
-    assert not images
+    larger = memory.allocate((8, 6, 3))
+    assert larger is not None
+    assert memory.allocate((8, 6, 3)) is None
 
 
 def test_threads_never_share_a_buffer(simulated):

@@ -33,7 +33,11 @@ _OPTIONS = {
     "schedule": (str, "S", "cosine or step"),
     "clip_norm": (float, "F", "largest norm of the gradient; 0: any"),
     "ema": (float, "F", "decay of the averaged weights; 0: none are kept"),
-    "augmentation": (str, "A", "ssd, light or none"),
+    "augmentation": (
+        str,
+        "A",
+        "ssd, light, floor (seen from above; objects are pasted on other images) or none",
+    ),
     "background_iou": (float, "F", "priors from this IoU to 0.5 are no background; the paper's: 0.5"),
     "priors": (str, "P", "default boxes: coco, even, voc (VGG16), or what edge-ssd priors --out wrote"),
     "precision": (str, "P", "fp32, bf16 or auto: bf16 where the processor computes in it"),

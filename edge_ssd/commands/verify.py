@@ -53,9 +53,10 @@ def main(arguments):
         print(
             f"{arguments.model} in {truth.backend.engine.description}, on {len(images)} images of {arguments.images}"
         )
-        _say_what_is_not_compared(arguments.forms)
+        forms = arguments.forms or forms_beside(arguments.model)
+        _say_what_is_not_compared([str(form) for form in forms])
         departed = []
-        for path in arguments.forms or forms_beside(arguments.model):
+        for path in forms:
             try:
                 form = Form(path, arguments.threads)
             except (ImportError, OSError, ValueError) as error:
@@ -90,9 +91,12 @@ def _print_form(form, differences):
 def _say_what_is_not_compared(forms):
     from ..gpu_info import gpu_info
 
-    if not any(str(form).endswith(".pt") for form in forms):
+    if not any(form.endswith(".pt") for form in forms):
         print("torch: not compared; name a checkpoint (.pt) to do so")
     try:
         gpu_info()
     except OSError as error:
         print(f"kernels, TensorRT: not compared: {error}")
+        return
+    if not any(form.endswith((".engine", ".pt")) for form in forms):
+        print("kernels, TensorRT: not compared; build an engine (edge-ssd build), or name one")

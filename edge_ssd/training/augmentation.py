@@ -26,6 +26,8 @@ class AugmentOptions:
     """Which changes are made to training images, and how far they go.
 
     crop, zoom_out, flip: probabilities.   crop_scale: smallest side of a crop, as a share of the image's.
+    paste: probability that objects of other images are added; see `paste`.
+    turn: probability of a quarter or half turn, for cameras that look down on things.
     zoom_out_ratio: largest; the image then fills 1 / ratio of the input's side.
     photometric: strength of brightness, contrast, saturation and hue noise; 1 is SSD's, 0 is none.
     """
@@ -35,12 +37,18 @@ class AugmentOptions:
     zoom_out: float = 0.5
     zoom_out_ratio: float = 4.0
     flip: float = 0.5
+    paste: float = 0.0
+    turn: float = 0.0
     photometric: float = 1.0
 
 
 AUGMENTATIONS = {
     "ssd": AugmentOptions(),
     "light": AugmentOptions(crop=0.3, crop_scale=0.6, zoom_out=0.2, zoom_out_ratio=2.0, photometric=0.5),
+    # For few scenes seen from above: things lie on any floor, in any direction, under any light.
+    "floor": AugmentOptions(
+        crop=0.4, crop_scale=0.5, zoom_out=0.25, zoom_out_ratio=2.5, paste=0.75, turn=0.75
+    ),
     "none": AugmentOptions(crop=0.0, zoom_out=0.0, flip=0.0, photometric=0.0),
 }
 
@@ -61,8 +69,11 @@ def augment(image, truth, spec, options, rng):
     Returns image (height, width, 3) uint8, boxes (M, 4) float32 corners normalised to the input, and the
     (M,) indices of their objects. An object stays when its centre lies within the crop.
     """
-    view = random_view(image.shape[:2], truth.boxes, spec.input, options, rng)
-    boxes, kept = move_boxes(truth.boxes, view, spec.input.size)
+    boxes = truth.boxes
+    if options.turn and rng.random() < options.turn:
+        image, boxes = turn(image, boxes, int(rng.integers(1, 4)))
+    view = random_view(image.shape[:2], boxes, spec.input, options, rng)
+    boxes, kept = move_boxes(boxes, view, spec.input.size)
     image = render_view(image, view, spec.input)
     if rng.random() < options.flip:
         image = cv2.flip(image, 1)
@@ -72,6 +83,15 @@ def augment(image, truth, spec, options, rng):
     if spec.input.color == "rgb":
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return image, boxes, kept
+
+
+def turn(image, boxes, quarters):
+    """The image and its boxes, (N, 4) corners in its pixels, turned to the left by 1, 2 or 3 quarters."""
+    for _ in range(quarters):
+        width = image.shape[1]
+        boxes = np.stack([boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]], axis=1)
+        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+    return image, boxes
 
 
 def random_view(source_size, boxes, spec, options, rng):

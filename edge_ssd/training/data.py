@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .augmentation import augment
+from .paste import ObjectPaster
 
 
 class Targets(NamedTuple):
@@ -45,6 +46,7 @@ class TrainingImages(Dataset):
 
     def __init__(self, dataset, spec, options, seed):
         self.dataset, self.spec, self.options, self.seed = dataset, spec, options, seed
+        self.paster = ObjectPaster(dataset)
 
     def __len__(self):
         return len(self.dataset)
@@ -53,8 +55,10 @@ class TrainingImages(Dataset):
         """(round, index) -> image, boxes (N, 4), labels (N,), difficult (N,), index; see `Batch`."""
         turn, index = key
         rng = np.random.default_rng((self.seed, turn, index))
-        truth = self.dataset.truth(index)
-        image, boxes, kept = augment(self.dataset.image(index), truth, self.spec, self.options, rng)
+        image, truth = self.dataset.image(index), self.dataset.truth(index)
+        if self.options.paste and rng.random() < self.options.paste:
+            image, truth = self.paster.paste(image, truth, rng)
+        image, boxes, kept = augment(image, truth, self.spec, self.options, rng)
         return image, boxes, truth.labels[kept] + 1, truth.difficult[kept], index
 
 

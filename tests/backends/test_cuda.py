@@ -15,83 +15,31 @@ from edge_ssd.detector import DetectorOptions
 from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_ssd.run import DEMO_MODEL
 from edge_ssd.spec import SsdSpec
+from tests.backends.brightness import assert_same, brightness, camera_frames, on_cpu, small_spec
 from tests.kernels.simulated import LaunchFailed
 from tests.kernels.simulated_engine import SimulatedEngine
 from tests.media import random_image
 from tests.specs import grid_spec
 
-_COLORS = 4  # priors of the small network, a 2 x 2 grid
-
-
-def _small_spec(**changes):
-    return grid_spec(
-        2, 2, **{"score_activation": "none", "mean": (0, 0, 0), "score_threshold": 0.1, **changes}
-    )
-
-
-def _brightness(batch):
-    """A network: the score of class i at each of four places is the mean of channel i there / 256."""
-    quarters = batch.reshape(len(batch), 3, 2, 50, 2, 50).mean(axis=(3, 5)).reshape(len(batch), 3, _COLORS)
-    conf = np.concatenate(
-        [np.zeros((len(batch), _COLORS, 1)), quarters[:, :2].transpose(0, 2, 1) / 256], axis=2
-    )
-    return np.zeros((len(batch), _COLORS, 4), np.float32), conf.astype(np.float32)
-
 
 @pytest.fixture
 def engine(simulated):
-    return SimulatedEngine(simulated, _brightness, (100, 100))
+    return SimulatedEngine(simulated, brightness, (100, 100))
 
 
 @pytest.fixture
 def backend(simulated, engine):
-    return CudaBackend(engine, _small_spec(), None, simulated, memory="pinned")
-
-
-def _cpu(network, spec, frames):
-    class Engine:
-        input_dtype, max_batch, description = np.dtype(np.float32), 0, "NumPy"
-
-        def infer(self, batch):
-            return network(batch)
-
-        def close(self):
-            pass
-
-    return Detector(CpuBackend(Engine(), spec)).detect_batch(frames)
-
-
-def _assert_same(detections, expected):
-    assert len(detections) == len(expected)
-    for one, other in zip(detections, expected):
-        assert one.labels.tolist() == other.labels.tolist()
-        assert one.image_size == other.image_size
-        assert one.timestamp_ns == other.timestamp_ns
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
-        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.05)
-
-
-def _frames(rng, count=5, **options):
-    formats = ("bgr8", "nv12", "mono8", "yuyv", "rgba8", "i420")
-    return [
-        Frame(
-            random_image(rng, formats[i % 6], 40 + 2 * i, 60 + 4 * i),
-            formats[i % 6],
-            timestamp_ns=i,
-            **options,
-        )
-        for i in range(count)
-    ]
+    return CudaBackend(engine, small_spec(), None, simulated, memory="pinned")
 
 
 @pytest.mark.parametrize("memory", ["pinned", "mapped", "auto"])
 @pytest.mark.parametrize("capturable", [True, False])
 def test_it_gives_what_the_cpu_gives(simulated, rng, memory, capturable, monkeypatch):
     monkeypatch.setattr("edge_ssd.backends.cuda._TRIAL_SIZE", (36, 64))
-    engine = SimulatedEngine(simulated, _brightness, (100, 100), capturable=capturable)
-    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory=memory))
-    frames = _frames(rng)
-    _assert_same([detector.detect(frame) for frame in frames], _cpu(_brightness, _small_spec(), frames))
+    engine = SimulatedEngine(simulated, brightness, (100, 100), capturable=capturable)
+    detector = Detector(CudaBackend(engine, small_spec(), None, simulated, memory=memory))
+    frames = camera_frames(rng)
+    assert_same([detector.detect(frame) for frame in frames], on_cpu(brightness, small_spec(), frames))
     assert ("CUDA graph" in detector.description) == capturable
 
 
@@ -103,26 +51,26 @@ def test_the_demo_model_on_the_demo_camera(simulated):
     frames = list(open_source("demo://?seed=7&frames=3"))
     expected = Detector(CpuBackend(network, spec)).detect_batch(frames)
     assert sum(map(len, expected)) >= 5
-    _assert_same([detector.detect(frame) for frame in frames], expected)
+    assert_same([detector.detect(frame) for frame in frames], expected)
 
 
 def test_two_frames_in_flight_do_not_mix(backend, rng):
     """The simulated device works as late as it may: what the host changed too early would show."""
     detector = Detector(backend)
-    frames = _frames(rng, 7)
-    expected = _cpu(_brightness, _small_spec(), frames)
+    frames = camera_frames(rng, 7)
+    expected = on_cpu(brightness, small_spec(), frames)
     detections, waiting = [], []
     for frame in frames:
         waiting.append(detector.submit(frame))
         if len(waiting) == 2:
             detections.append(detector.collect(waiting.pop(0)))
     detections.append(detector.collect(waiting.pop()))
-    _assert_same(detections, expected)
+    assert_same(detections, expected)
 
 
 def test_results_of_a_collected_frame_stay(backend, rng):
     detector = Detector(backend)
-    frames = _frames(rng, 3)
+    frames = camera_frames(rng, 3)
     first = detector.detect(frames[0])
     boxes, scores = first.boxes.copy(), first.scores.copy()
     detector.detect(frames[1])
@@ -133,7 +81,7 @@ def test_results_of_a_collected_frame_stay(backend, rng):
 
 def test_a_third_frame_in_flight_is_refused(backend, rng):
     detector = Detector(backend)
-    frames = _frames(rng, 3)
+    frames = camera_frames(rng, 3)
     tickets = [detector.submit(frame) for frame in frames[:2]]
     with pytest.raises(RuntimeError, match="2 batches are in flight: collect one"):
         detector.submit(frames[2])
@@ -145,16 +93,16 @@ def test_a_third_frame_in_flight_is_refused(backend, rng):
 
 def test_a_ticket_that_nobody_keeps_does_not_block(backend, rng):
     detector = Detector(backend)
-    frames = _frames(rng, 6)
+    frames = camera_frames(rng, 6)
     for frame in frames[:5]:
         detector.submit(frame)
         gc.collect()
-    _assert_same([detector.detect(frames[5])], _cpu(_brightness, _small_spec(), frames[5:]))
+    assert_same([detector.detect(frames[5])], on_cpu(brightness, small_spec(), frames[5:]))
 
 
 def test_a_frame_allocates_nothing_and_waits_once(backend, simulated, rng):
     detector = Detector(backend)
-    frames = _frames(rng, 6)
+    frames = camera_frames(rng, 6)
     for frame in frames:
         detector.detect(frame)  # buffers have grown to the largest
     allocations, synchronizations = simulated.allocations, simulated.synchronizations
@@ -167,64 +115,64 @@ def test_a_frame_allocates_nothing_and_waits_once(backend, simulated, rng):
 
 def test_a_batch_is_one_call_of_the_network(backend, engine, rng):
     detector = Detector(backend)
-    frames = _frames(rng, 4)
-    _assert_same(detector.detect_batch(frames), _cpu(_brightness, _small_spec(), frames))
+    frames = camera_frames(rng, 4)
+    assert_same(detector.detect_batch(frames), on_cpu(brightness, small_spec(), frames))
     before = engine.calls
     detector.detect_batch(frames)
     assert engine.calls - before == 1
 
 
 def test_an_engine_of_fixed_sizes_is_filled_up(simulated, rng):
-    engine = SimulatedEngine(simulated, _brightness, (100, 100), sizes=(3,))
-    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
-    frames = _frames(rng, 7)
-    expected = _cpu(_brightness, _small_spec(), frames)
-    _assert_same(detector.detect_batch(frames), expected)
-    _assert_same([detector.detect(frames[1])], expected[1:2])
+    engine = SimulatedEngine(simulated, brightness, (100, 100), sizes=(3,))
+    detector = Detector(CudaBackend(engine, small_spec(), None, simulated, memory="pinned"))
+    frames = camera_frames(rng, 7)
+    expected = on_cpu(brightness, small_spec(), frames)
+    assert_same(detector.detect_batch(frames), expected)
+    assert_same([detector.detect(frames[1])], expected[1:2])
 
 
 def test_flattened_half_precision_heads(simulated, rng):
     def flattened(batch):
-        return [output.reshape(len(batch), -1).astype(np.float16) for output in _brightness(batch)]
+        return [output.reshape(len(batch), -1).astype(np.float16) for output in brightness(batch)]
 
     engine = SimulatedEngine(simulated, flattened, (100, 100), dtype=np.float16)
-    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
-    frames = _frames(rng, 2)
-    for frame, expected in zip(frames, _cpu(_brightness, _small_spec(), frames)):
+    detector = Detector(CudaBackend(engine, small_spec(), None, simulated, memory="pinned"))
+    frames = camera_frames(rng, 2)
+    for frame, expected in zip(frames, on_cpu(brightness, small_spec(), frames)):
         detections = detector.detect(frame)
         assert len(detections) == len(expected)
         np.testing.assert_allclose(np.sort(detections.scores), np.sort(expected.scores), atol=2e-3)
 
 
 def test_only_the_labels_asked_for(simulated, engine, rng):
-    backend = CudaBackend(engine, _small_spec(), np.array([1]), simulated, memory="pinned")
-    detections = Detector(backend).detect(_frames(rng, 1)[0])
+    backend = CudaBackend(engine, small_spec(), np.array([1]), simulated, memory="pinned")
+    detections = Detector(backend).detect(camera_frames(rng, 1)[0])
     assert set(detections.labels.tolist()) == {1}
 
 
 def test_what_cannot_be_captured_runs_plainly_and_says_so(simulated, rng, caplog):
     engine = SimulatedEngine(
-        simulated, _brightness, (100, 100), failure="the network cannot be captured (why)"
+        simulated, brightness, (100, 100), failure="the network cannot be captured (why)"
     )
     with caplog.at_level(logging.WARNING, "edge_ssd"):
-        detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
+        detector = Detector(CudaBackend(engine, small_spec(), None, simulated, memory="pinned"))
     assert "the network cannot be captured (why); running it by plain launches" in caplog.text
-    frames = _frames(rng, 2)
-    _assert_same([detector.detect(f) for f in frames], _cpu(_brightness, _small_spec(), frames))
+    frames = camera_frames(rng, 2)
+    assert_same([detector.detect(f) for f in frames], on_cpu(brightness, small_spec(), frames))
 
 
 def test_nan_in_an_output_is_named(simulated, rng):
     def broken(batch):
-        loc, conf = _brightness(batch)
+        loc, conf = brightness(batch)
         conf[:, 1] = np.nan
         return loc, conf
 
     engine = SimulatedEngine(simulated, broken, (100, 100))
-    detector = Detector(CudaBackend(engine, _small_spec(), None, simulated, memory="pinned"))
+    detector = Detector(CudaBackend(engine, small_spec(), None, simulated, memory="pinned"))
     with pytest.raises(ValueError, match="output 'conf' holds NaN or Inf for 1 of 4 priors"):
-        detector.detect(_frames(rng, 1)[0])
+        detector.detect(camera_frames(rng, 1)[0])
     with pytest.raises(ValueError, match="output 'conf'"):
-        detector.detect(_frames(rng, 1)[0])
+        detector.detect(camera_frames(rng, 1)[0])
 
 
 def test_outputs_that_do_not_fit_the_spec_are_refused_at_load(simulated, engine):
@@ -234,11 +182,11 @@ def test_outputs_that_do_not_fit_the_spec_are_refused_at_load(simulated, engine)
 
 def test_limits_beyond_the_kernels_are_refused_at_load(simulated, engine):
     with pytest.raises(ValueError, match="top_k: expected 1 to 1024 on a GPU, got 5000"):
-        CudaBackend(engine, _small_spec(top_k=5000), None, simulated)
+        CudaBackend(engine, small_spec(top_k=5000), None, simulated)
 
 
 def test_the_three_steps_one_by_one(backend, rng):
-    frame = _frames(rng, 1)[0]
+    frame = camera_frames(rng, 1)[0]
     batch, plan = backend.preprocess(frame)
     loc, conf = backend.infer(batch)
     rows, counts = backend.postprocess(loc, conf)
@@ -259,8 +207,8 @@ class TestCopies:
 
     @pytest.mark.parametrize(("memory", "bus"), [("pinned", 1), ("mapped", 0)])
     def test_memory_from_anywhere_is_copied_once_more(self, simulated, engine, rng, memory, bus):
-        backend = CudaBackend(engine, _small_spec(), None, simulated, memory=memory)
-        assert self._copies(backend, _frames(rng, 1)[0]) == (1, bus)
+        backend = CudaBackend(engine, small_spec(), None, simulated, memory=memory)
+        assert self._copies(backend, camera_frames(rng, 1)[0]) == (1, bus)
         own = backend.allocate((40, 60, 3))
         own[:] = random_image(rng, "bgr8", 40, 60)
         assert self._copies(backend, Frame(own)) == (0, bus)
@@ -278,8 +226,8 @@ class TestCopies:
         own = backend.allocate((40, 60, 3))
         own[:] = image
         assert self._copies(backend, Frame(own[::-1])) == (1, 1)
-        expected = _cpu(_brightness, _small_spec(), [Frame(image[::-1].copy())])
-        _assert_same([Detector(backend).detect(Frame(own[::-1]))], expected)
+        expected = on_cpu(brightness, small_spec(), [Frame(image[::-1].copy())])
+        assert_same([Detector(backend).detect(Frame(own[::-1]))], expected)
 
 
 class _OnDevice:
@@ -303,11 +251,11 @@ class TestForeignArrays:
     def test_they_are_read_in_place(self, backend, simulated, rng):
         image = simulated.frame(random_image(rng, "bgr8", 40, 60))
         detector = Detector(backend)
-        expected = _cpu(_brightness, _small_spec(), [Frame(image)])
+        expected = on_cpu(brightness, small_spec(), [Frame(image)])
         detections = detector.detect(_OnDevice(image[4:38]))
         assert tuple(detector.copies) == (0, 0)
         assert detections.image_size == (34, 60)
-        _assert_same([detector.detect(Frame(_OnDevice(image), timestamp_ns=0))], expected)
+        assert_same([detector.detect(Frame(_OnDevice(image), timestamp_ns=0))], expected)
 
     def test_the_pipeline_waits_for_the_stream_that_makes_them(self, backend, simulated, rng):
         image = simulated.frame(np.zeros((40, 60, 3), np.uint8))
@@ -315,7 +263,7 @@ class TestForeignArrays:
         simulated.foreign_streams[77] = simulated.copy_stream.__class__(simulated)
         simulated.foreign_streams[77].give(lambda: image.__setitem__(..., final))
         detections = Detector(backend).detect(Frame(_OnDevice(image, stream=77)))
-        _assert_same([detections], _cpu(_brightness, _small_spec(), [Frame(final)]))
+        assert_same([detections], on_cpu(brightness, small_spec(), [Frame(final)]))
 
     def test_before_version_3_the_default_stream_is_meant(self, rng):
         image = random_image(rng, "bgr8", 4, 6)
@@ -342,9 +290,9 @@ def test_a_frame_that_changes_before_it_is_collected_would_show(backend, rng):
 
 
 def test_the_host_sleeps_on_a_jetson_and_polls_elsewhere(simulated, engine):
-    assert CudaBackend(engine, _small_spec(), None, simulated, memory="pinned")._wait == "spin"
+    assert CudaBackend(engine, small_spec(), None, simulated, memory="pinned")._wait == "spin"
     simulated.is_integrated = True
-    assert CudaBackend(engine, _small_spec(), None, simulated, memory="pinned")._wait == "block"
+    assert CudaBackend(engine, small_spec(), None, simulated, memory="pinned")._wait == "block"
 
 
 def test_closing_frees_the_engine(backend, engine):
@@ -355,4 +303,4 @@ def test_closing_frees_the_engine(backend, engine):
 def test_a_launch_that_fails_comes_through(simulated, backend, rng):
     simulated.stream.give(lambda: (_ for _ in ()).throw(LaunchFailed("an illegal memory access")))
     with pytest.raises(LaunchFailed, match="illegal memory access"):
-        Detector(backend).detect(_frames(rng, 1)[0])
+        Detector(backend).detect(camera_frames(rng, 1)[0])

@@ -9,11 +9,13 @@ FLAGS_OF = {
     "10.3.0": {"EXPLICIT_BATCH": 0, "STRONGLY_TYPED": 1},
     "11.0.0": {"STRONGLY_TYPED": 0, "PREFER_AOT_PYTHON_PLUGINS": 1},  # kept, and ignored
     "12.0.0": {"PREFER_AOT_PYTHON_PLUGINS": 1},  # should it go
+    "1.7.1": {"STRONGLY_TYPED": 1},  # TensorRT-RTX
 }
 BUILDER_FLAGS_OF = {
     "10.3.0": ("FP16", "INT8", "VERSION_COMPATIBLE"),
     "11.0.0": ("VERSION_COMPATIBLE",),
     "12.0.0": ("VERSION_COMPATIBLE",),
+    "1.7.1": ("VERSION_COMPATIBLE", "REQUIRE_USER_ALLOCATION"),
 }
 
 
@@ -42,6 +44,11 @@ def make_tensorrt(version, refuse="", fail=False):
     class Config:
         def __init__(self):
             self.progress_monitor = None
+
+        def __setattr__(self, name, value):
+            if name == "hardware_compatibility_level":
+                calls.append(("hardware", value.name))
+            super().__setattr__(name, value)
 
         def set_memory_pool_limit(self, pool, size):
             calls.append(("workspace", pool, size))

@@ -5,22 +5,26 @@ from __future__ import annotations
 import json
 import re
 import sys
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
 import onnx
 import pytest
 from edge_ssd.build_engine import build as building
+from edge_ssd.build_engine import compile as compiling
 from edge_ssd.build_engine import receipt, times
 from edge_ssd.build_engine.build import build
+from edge_ssd.build_engine.images import read_some
 from edge_ssd.build_engine.options import BuildOptions
 from edge_ssd.build_engine.report_html import page
+from edge_ssd.build_engine.verify import Form, compare
 
 from edge_ssd import Detector, SsdSpec
 from edge_ssd.cli import main
 from edge_ssd.engine_file import file_sha256, read_manifest
+from edge_ssd.gpu_info import GpuInfo
 from edge_ssd.run import DEMO_MODEL
+from tests.build_engine.fake_builder import make_tensorrt
 from tests.build_engine.graphs import residual, save
 from tests.conftest import ROOT
 
@@ -73,6 +77,33 @@ def test_fp16_for_the_cpu(folder, capsys):
 def test_fp16_without_images_says_that_nothing_was_watched(folder, capsys):
     assert run(folder / "small.onnx", "--precision", "fp16", "--runtime", "cpu") == 0
     assert "FP16 was not watched for values beyond 30000" in capsys.readouterr().err
+
+
+def test_an_engine_in_another_folder_has_its_onnx_file_beside_it(folder):
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is installed on Linux x86-64 alone")
+    (folder / "out").mkdir()
+    out = folder / "out" / "robot.engine"
+    assert run(folder / "small.onnx", "--precision", "fp32", "--runtime", "rtx", "--out", out) == 0
+    assert names_in(folder / "out") == ["robot.engine", "robot.engine.json", "small.json", "small.onnx"]
+    assert main(["build", str(out)]) == 0  # again, from there
+
+
+def test_what_no_engine_can_be_made_of_here_is_said_before_the_work(folder, capsys, monkeypatch):
+    """A GPU that is not there, and a batch that the model does not take: neither waits for the calibration."""
+    arguments = ["--precision", "int8", "--calibration", folder / "images"]
+    monkeypatch.setitem(sys.modules, "tensorrt", make_tensorrt("10.3.0"))
+    monkeypatch.setattr(building.CalibrationImages, "__iter__", lambda self: pytest.fail("calibrated"))
+
+    def no_gpu():
+        raise OSError("no NVIDIA driver on this machine")
+
+    monkeypatch.setattr(compiling, "gpu_info", no_gpu)
+    assert run(folder / "small.onnx", *arguments, "--runtime", "tensorrt") == 1
+    assert "needs the GPU that the engine will run on" in capsys.readouterr().err
+    monkeypatch.setattr(compiling, "gpu_info", lambda: GpuInfo("Orin", (8, 7), True, "540", (12, 6)))
+    save(folder, residual(shape=(4, 3, 100, 100)))
+    assert run(folder / "small.onnx", *arguments, "--runtime", "tensorrt") == 1
+    assert "build it with --batch 4 4 4" in capsys.readouterr().err
 
 
 def test_int8_engine_of_the_installed_tensorrt(folder, capsys):
@@ -135,7 +166,10 @@ def test_the_command_in_the_manifest_builds_the_same(folder):
 
 def test_the_receipt_of_an_int8_build(demo, capsys, monkeypatch):
     pytest.importorskip("pycocotools")
-    monkeypatch.setattr(building, "_SENSITIVITY_IMAGES", 1)  # the numbers are looked at elsewhere
+    monkeypatch.setattr(building, "_SENSITIVITY_IMAGES", 1)
+    # All 33 take long, and a few show the same; which is to blame is looked at elsewhere.
+    all_kinds = building.kind_of_layers
+    monkeypatch.setattr(building, "kind_of_layers", lambda graph: dict([*all_kinds(graph).items()][:4]))
     monkeypatch.setattr(times, "_ROUNDS", 1)
     arguments = [
         "--precision",
@@ -161,7 +195,7 @@ def test_the_receipt_of_an_int8_build(demo, capsys, monkeypatch):
     )
     engine = next(name for name in fp32["times_ms"] if name.startswith("ONNX Runtime"))
     assert all(row["times_ms"][engine] > 0 for row in report["precisions"])
-    assert len(report["layers"]) == 33
+    assert len(report["layers"]) == 4
     assert report["calibration"]["images"] == 8
     assert len(report["calibration"]["sha256"]) == 64
     page_text = (demo.parent / "demo.int8-cpu.report.html").read_text()
@@ -186,7 +220,7 @@ def gated(folder, monkeypatch, losses):
         return evaluate
 
     monkeypatch.setattr(receipt, "Evaluator", evaluator)
-    monkeypatch.setattr(building.api, "load_tensorrt", lambda runtime: None)
+    monkeypatch.setattr(building, "check_machine", lambda options: None)
     monkeypatch.setattr(building, "compile_engine", lambda *a: points)
     options = BuildOptions(
         str(folder / "small.onnx"),
@@ -231,27 +265,28 @@ def test_a_budget_that_cannot_hold_is_said_and_nothing_is_built(folder, monkeypa
     assert 'class="verdict broken"' in (folder / "small.int8.report.html").read_text()
 
 
-def test_bccd_cells(shared_folder, tmp_path):
-    """Photos that the network was not made for: what is measured is that INT8 agrees with FP32 on them."""
+def test_on_photos_of_cells_every_precision_finds_what_fp32_does(shared_folder, demo):
+    """Real photos, which this network was not made for: what is measured is how far the heads move."""
     data = shared_folder / "data" / "bccd"
     if not data.is_dir():
         pytest.skip(f"no BCCD at {data}")
-    path = save(tmp_path, residual())
-    options = BuildOptions(
-        str(path),
-        "int8",
-        runtime="cpu",
-        calibration=str(data),
-        calibration_images=16,
-        threads=1,
-        progress=False,
-    )
-    built = build(options)
-    image = cv2.imread(str(sorted((data / "JPEGImages").iterdir())[0]))
-    with Detector.load(path, score_threshold=None) as a, Detector.load(built.onnx, score_threshold=None) as b:
-        wanted, found = a.detect(image), b.detect(image)
-    assert len(wanted) > 0
-    assert found.scores[0] == pytest.approx(wanted.scores[0], abs=0.05)
+    truth, photos = Form(demo, threads=1), read_some(data, 4, "val")
+    # Of the heads' size. Rounding to 11 bits of every layer; to 8 bits, with ranges of 16 photos.
+    for precision, runtime, limit in (("fp16", "cpu", 0.01), ("int8", "cpu", 0.25)):
+        options = BuildOptions(
+            str(demo),
+            precision,
+            runtime=runtime,
+            calibration=str(data),
+            calibration_split="train",
+            calibration_images=16,
+            threads=1,
+            progress=False,
+        )
+        found = {d.step: d for d in compare(truth, Form(build(options).onnx, threads=1), photos)}
+        print(precision, found)
+        assert 1e-4 < found["loc"].value < limit
+        assert 1e-4 < found["conf"].value < limit
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -261,6 +296,7 @@ def test_bccd_cells(shared_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--precision", "fp32"], "runs on the CPU in FP32 as it is"),
         (["--precision", "int8"], "INT8 needs images of what the camera will see"),
         (
             ["--precision", "fp16", "--max-drop", "1", "--data", "demo://?frames=2"],
@@ -322,94 +358,3 @@ def test_it_is_a_program_of_its_own(module):
         check=True,
     )
     assert "--max-drop" in done.stdout
-
-
-# ---------------------------------------------------------------------------------------------------------
-# the page
-
-
-class _Balanced(HTMLParser):
-    """Whether every element that is opened is closed, in order."""
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.addresses = [], []
-
-    def handle_starttag(self, tag, attributes):
-        self.addresses += [value for name, value in attributes if name in ("src", "href")]
-        if tag not in ("meta", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def example(**changes):
-    row = {
-        "precision": "fp32",
-        "file": "a<b>.onnx",
-        "bytes": 1 << 20,
-        "AP": 50.0,
-        "AP50": 70.0,
-        "drop": 0.0,
-        "classes": {"cat & dog": 50.0, "none": None},
-        "times_ms": {"Engine": 3.0},
-        "not_recommended": [],
-    }
-    return {
-        "model": "a<b>.onnx",
-        "source_sha256": "s",
-        "command": "edge-ssd build 'a<b>.onnx'",
-        "data": {"address": "photos", "split": "val"},
-        "calibration": {"address": "photos", "images": 3, "method": "minmax", "sha256": "c"},
-        "max_drop": 0.5,
-        "holds": True,
-        "verdict": "fine",
-        "precisions": [
-            row,
-            {**row, "precision": "int8", "times_ms": {"Engine": 4.0}, "not_recommended": ["Engine"]},
-        ],
-        "kept_fp16": ["x"],
-        "layers": [
-            {"name": "x", "kind": "first", "gain": 0.5, "kept": True},
-            {"name": "y" * 80, "kind": "other", "gain": -0.3, "kept": False},
-        ],
-        "search": [{"kept": 0, "drop": 2.0}, {"kept": 1, "drop": 0.3}],
-        "machine": {"cpu": "c", "cores": 2, "onnxruntime": "1", "onnx": "1"},
-        **changes,
-    }
-
-
-@pytest.mark.parametrize("changes", [{}, {"layers": []}, {"holds": False}, {"max_drop": None}])
-def test_the_page_is_whole_and_needs_nothing_else(changes):
-    parser = _Balanced()
-    text = page(example(**changes))
-    parser.feed(text)
-    assert parser.open == []
-    assert parser.addresses == []
-    assert "a&lt;b&gt;.onnx" in text
-    assert "a<b>" not in text
-
-
-def test_the_page_marks_what_is_slower_and_what_is_kept():
-    text = page(example())
-    assert text.count("not recommended</span>") == 1
-    assert "(kept in FP16)" in text
-    assert "0 kept: 2.00 points lost; 1 kept: 0.30 points lost" in text
-
-
-def test_a_precision_slower_than_the_one_above_is_not_recommended(monkeypatch):
-    times = {"ORT": {"a": 3.0, "b": 4.0, "c": 2.0}, "OV": {"a": 3.0, "c": 5.0}}
-    monkeypatch.setattr(receipt, "time_files", lambda *a: times)
-    rows = [{"times_ms": {}, "not_recommended": []} for _ in range(3)]
-    receipt.add_times(rows, ("a", "b", "c"), None)
-    assert [row["not_recommended"] for row in rows] == [[], ["ORT"], ["OV"]]
-
-
-def test_the_committed_example_is_what_the_code_writes():
-    report = json.loads((ROOT / "docs" / "int8_report.json").read_text())
-    assert (ROOT / "docs" / "int8_report.html").read_text() == page(report)
-    assert report["source_sha256"] == file_sha256(DEMO_MODEL)
-    _, fp16, int8 = report["precisions"]
-    assert abs(fp16["drop"]) <= 0.1
-    assert int8["drop"] <= 0.5

@@ -1,40 +1,24 @@
-"""Plans: the builder of every TensorRT version, real plans of TensorRT-RTX, and builds that are disturbed."""
+"""Plans: the builder of every TensorRT version, on stand-ins, and builds that are disturbed."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import signal
-import subprocess
 import sys
-import time
-from dataclasses import replace
 
-import onnx
 import pytest
 from edge_ssd.build_engine import compile as compiling
 from edge_ssd.build_engine import guard, tensorrt_api
-from edge_ssd.build_engine.build import rebuild
 from edge_ssd.build_engine.compile import CompileOptions, compile_engine, profiles_of
-from edge_ssd.build_engine.fp16 import convert_to_fp16
-from edge_ssd.build_engine.graph import Graph
-from edge_ssd.build_engine.int8 import quantise
 
 from edge_ssd.engine_file import manifest_path, read_manifest
 from edge_ssd.gpu_info import GpuInfo
-from edge_ssd.spec import SsdSpec
+from tests.build_engine.compiled import ORIGIN, compiled
 from tests.build_engine.fake_builder import make_tensorrt
-from tests.build_engine.graphs import depthwise, l2norm, residual, save, small_spec
-from tests.conftest import ROOT
+from tests.build_engine.graphs import residual, save, small_spec
 
 GPU = GpuInfo("Orin (nvgpu)", (8, 7), True, "540.4.0", (12, 6))
-ORIGIN = {
-    "precision": "fp16",
-    "source": "small.onnx",
-    "source_sha256": "",
-    "calibration_sha256": "",
-    "command": "edge-ssd build small.onnx --precision fp16",
-}
 
 
 @pytest.fixture
@@ -53,11 +37,6 @@ def with_tensorrt(monkeypatch):
         return trt
 
     return put
-
-
-def compiled(model, name="small.fp16.engine", progress=None, **options):
-    out = model.with_name(name)
-    return out, compile_engine(model, small_spec(), out, CompileOptions(**options), ORIGIN, progress)
 
 
 @pytest.mark.parametrize(("version", "flags"), [("10.3.0", 1 << 1), ("11.0.0", 1 << 0), ("12.0.0", 0)])
@@ -95,6 +74,29 @@ def test_batch_one_has_a_profile_of_its_own(model, with_tensorrt):
     compiled(model, batch=(1, 4, 8))
     shapes = [tuple(shape[0] for shape in call[2:]) for call in trt.calls if call[0] == "profile"]
     assert shapes == [(1, 1, 1), (2, 4, 8)]
+
+
+def test_what_only_one_flavour_has_is_refused_for_the_other():
+    with pytest.raises(ValueError, match="TensorRT-RTX has neither"):
+        CompileOptions("rtx", version_compatible=True)
+    with pytest.raises(ValueError, match="TensorRT-RTX has neither"):
+        CompileOptions("rtx", hardware_compatible=True)
+    with pytest.raises(ValueError, match="only --runtime rtx builds for others"):
+        CompileOptions("tensorrt", targets=((8, 6),))
+
+
+def test_plans_that_others_can_run_are_asked_for(model, with_tensorrt):
+    trt = with_tensorrt()
+    compiled(model, version_compatible=True, hardware_compatible=True)
+    assert ("flag", "VERSION_COMPATIBLE") in trt.calls
+    assert ("hardware", "AMPERE_PLUS") in trt.calls
+
+
+def test_plans_that_a_graph_can_capture_are_asked_for_where_that_is_a_choice(model, with_tensorrt):
+    """TensorRT-RTX, whose plans may allocate while they run unless told not to."""
+    trt = with_tensorrt("1.7.1")
+    compiled(model)
+    assert ("flag", "REQUIRE_USER_ALLOCATION") in trt.calls
 
 
 @pytest.mark.parametrize("batch", [(0, 1, 1), (2, 1, 4), (1, 8, 4)])
@@ -238,131 +240,3 @@ def _with_blocking_flock_failing(call):
         call()
     finally:
         compiling.fcntl = fcntl
-
-
-# ---------------------------------------------------------------------------------------------------------
-# TensorRT-RTX, the real one
-
-
-@pytest.fixture
-def rtx():
-    return pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx-cu13 is installed on Linux x86-64 alone")
-
-
-def in_precision(model, precision):
-    if precision == "int8":
-        model = quantise(model, dict.fromkeys(Graph(model).activations(), (-4.0, 4.0)))
-    return model if precision == "fp32" else convert_to_fp16(model)[0]
-
-
-@pytest.mark.parametrize("make", [residual, depthwise, l2norm])
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_rtx_compiles_every_kind_of_graph(rtx, tmp_path, make, precision):
-    path = save(tmp_path, in_precision(make(), precision))
-    out, manifest = compiled(path, "small.rtx.engine", runtime="rtx", batch=(1, 4, 8))
-    assert manifest.engine_bytes == out.stat().st_size > 10_000
-    assert (manifest.flavour, manifest.version) == ("tensorrt_rtx", rtx.__version__)
-    assert manifest.targets == tensorrt_api.RTX_TARGETS
-    assert manifest.profiles == ((1, 1, 1), (2, 4, 8))
-
-
-def test_rtx_targets_can_be_chosen(rtx, model):
-    _, manifest = compiled(model, runtime="rtx", targets=((8, 6), (12, 0)))
-    assert manifest.targets == ((8, 6), (12, 0))
-    with pytest.raises(ValueError, match=r"--compute-capability 8\.7: not a target of this TensorRT-RTX"):
-        compiled(model, runtime="rtx", targets=((8, 7),))
-
-
-def test_rtx_refuses_a_model_with_quantised_bias(rtx, tmp_path):
-    """Why there are two placements: what is best for ONNX Runtime, TensorRT does not take."""
-    from edge_ssd.build_engine.int8 import quantise_for_cpu
-
-    model = residual()
-    ranges = dict.fromkeys(Graph(model).activations(), (-4.0, 4.0))
-    path = save(tmp_path, quantise_for_cpu(model, ranges))
-    with pytest.raises(ValueError, match="TensorRT"):
-        compiled(path, runtime="rtx")
-
-
-def test_rtx_refuses_another_batch_than_the_models_own(rtx, tmp_path):
-    path = save(tmp_path, residual(shape=(4, 3, 100, 100)))
-    with pytest.raises(ValueError, match="takes 4 images at a time; build it with --batch 4 4 4"):
-        compiled(path, runtime="rtx")
-    assert compiled(path, runtime="rtx", batch=(4, 4, 4))[1].profiles == ((4, 4, 4),)
-
-
-def test_an_engine_is_rebuilt_from_the_onnx_file_beside_it(rtx, model):
-    out, manifest = compiled(model, runtime="rtx", batch=(1, 2, 2))
-    out.write_bytes(b"cut off")
-    assert rebuild(out, progress=False) == replace(
-        manifest, engine_sha256=read_manifest(out).manifest.engine_sha256
-    )
-    assert out.stat().st_size == manifest.engine_bytes
-    onnx.save(residual(seed=1), model)
-    with pytest.raises(ValueError, match="is not the file that"):
-        rebuild(out)
-    model.unlink()
-    with pytest.raises(FileNotFoundError, match=r"edge-ssd build small\.onnx"):
-        rebuild(out)
-
-
-def test_ctrl_c_ends_a_real_build(rtx, tmp_path):
-    """In a process of its own: the plan is not there, nor half of it, and the exit code says stopped."""
-    path = save(tmp_path, residual())
-    code = (
-        "import os, signal, sys; from edge_ssd.build_engine import progress;"
-        "progress.BuildBar.__call__ = lambda *_: os.kill(os.getpid(), signal.SIGINT);"
-        "from edge_ssd.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    arguments = ["build", str(path), "--precision", "fp32", "--runtime", "rtx", "--threads", "1"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 130, done.stderr
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["small.json", "small.onnx"]
-
-
-@pytest.fixture(scope="session")
-def package_models(tmp_path_factory):
-    """The package's networks as `export_onnx` writes them, with untrained weights."""
-    torch = pytest.importorskip("torch")
-    from edge_ssd.training.export_onnx import export_onnx
-    from edge_ssd.training.models import build_model
-
-    folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-
-    def path_of(arch):
-        path = folder / f"{arch}.onnx"
-        if not path.exists():
-            model = build_model(arch, 5).eval()
-            export_onnx(model, model.spec(["a", "b", "c", "d"]), path)
-        return path
-
-    return path_of
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize("arch", ["ssd300_vgg16", "ssd512_vgg16", "ssdlite320_mobilenet_v3_large"])
-def test_rtx_compiles_every_network_of_the_package(rtx, package_models, tmp_path, arch):
-    path = package_models(arch)
-    spec = SsdSpec.load(path.with_suffix(".json"))
-    sizes = {}
-    for precision in ("fp32", "fp16", "int8"):
-        derived = tmp_path / f"{arch}.{precision}.onnx"
-        onnx.save(in_precision(onnx.load(path), precision), derived)
-        out, start = derived.with_suffix(".rtx.engine"), time.monotonic()
-        compile_engine(
-            derived, spec, out, CompileOptions("rtx", targets=((8, 6),)), {**ORIGIN, "precision": precision}
-        )
-        assert time.monotonic() - start < 60
-        sizes[precision] = out.stat().st_size
-    assert sizes["fp16"] < 0.7 * sizes["fp32"]  # the precision of the file is that of the plan
-    assert sizes["int8"] < 0.7 * sizes["fp16"] or arch.startswith(
-        "ssdlite"
-    )  # whose weights are the smaller part

@@ -60,7 +60,7 @@ def test_a_network_with_batch_norms_learns_in_two_processes(tmp_path):
         2,
         "ssd320_resnet16",
         *("--data", "demo://?seed=3&frames=16&size=128x96", "--input-size", "96", "--lr", "3e-3"),
-        *("--epochs", "3", "--epoch-images", "128", "--batch", "8", "--warmup", "5"),
+        *("--epochs", "2", "--epoch-images", "96", "--batch", "8", "--warmup", "5"),
     )
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 

@@ -61,7 +61,7 @@ def test_average_follows_the_weights_and_copies_counters():
         ({"lr": float("nan")}, "lr: expected at least 0, got nan"),
         ({"schedule": "linear"}, "schedule: expected one of cosine, step, got 'linear'"),
         ({"optimizer": "lion"}, "optimizer: expected one of sgd, adamw, got 'lion'"),
-        ({"augmentation": "all"}, "augmentation: expected one of ssd, light, none"),
+        ({"augmentation": "all"}, "augmentation: expected one of ssd, light, floor, none"),
         ({"precision": "fp8"}, "precision: expected one of auto, fp32, bf16"),
         ({"ema": 1.0}, "ema, momentum: expected numbers from 0 to below 1"),
         ({"background_iou": 0.6}, "background_iou: expected a number from 0 to 0.5"),

@@ -1,0 +1,21 @@
+"""What the tests of the compiler share: one call that compiles a small model."""
+
+from __future__ import annotations
+
+from edge_ssd.build_engine.compile import CompileOptions, compile_engine
+
+from tests.build_engine.graphs import small_spec
+
+ORIGIN = {
+    "precision": "fp16",
+    "source": "small.onnx",
+    "source_sha256": "",
+    "calibration_sha256": "",
+    "command": "edge-ssd build small.onnx --precision fp16",
+}
+
+
+def compiled(model, name="small.fp16.engine", progress=None, **options):
+    """The engine beside the ONNX file `model`, and its Manifest.   options: of CompileOptions."""
+    out = model.with_name(name)
+    return out, compile_engine(model, small_spec(), out, CompileOptions(**options), ORIGIN, progress)
