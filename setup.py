@@ -21,11 +21,16 @@ TENSORRT = [
     for package in ("tensorrt-rtx-cu13>=1.7,<2", "tensorrt-lean-cu13>=11.4,<12")
 ]
 
-# NVIDIA's compiler for the kernels, which needs no GPU.
-NVRTC = [
-    f'{package}; sys_platform == "linux"'
-    for package in ("cuda-bindings>=12.8", "nvidia-cuda-nvrtc>=13", "nvidia-cuda-runtime>=13")
-]
+
+def cuda_compiler(suffix, major):
+    """NVIDIA's compiler for the kernels and its headers, which CuPy's wheels leave out. A Jetson has them."""
+    where = 'sys_platform == "linux" and platform_machine == "x86_64"'
+    packages = (f"nvidia-cuda-{part}{suffix}" for part in ("nvrtc", "runtime"))
+    return [f"{package}>={major},<{major + 1}; {where}" for package in packages]
+
+
+# Compiles the kernels in the tests; it needs no GPU.
+NVRTC = ['cuda-bindings>=12.8; sys_platform == "linux"', *cuda_compiler("", 13)]
 
 setup(
     name="edge-ssd",
@@ -52,8 +57,8 @@ setup(
         "cpu": CPU,
         "openvino": ["openvino>=2024.4"],
         "build": BUILD,
-        "cuda12": ["cupy-cuda12x>=13.3,<15"],
-        "cuda13": ["cupy-cuda13x>=13.6,<15"],
+        "cuda12": ["cupy-cuda12x>=13.3,<15", *cuda_compiler("-cu12", 12)],
+        "cuda13": ["cupy-cuda13x>=13.6,<15", *cuda_compiler("", 13)],
         # JetPack brings TensorRT, CUDA and OpenCV; PyCUDA is built against its headers.
         "jetson": ["pycuda>=2024.1"],
         "tensorrt": ["tensorrt>=10.3,<12"],

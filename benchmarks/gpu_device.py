@@ -85,7 +85,7 @@ def copy_bandwidth(device, timer):
 
     free, _ = runtime.memGetInfo()
     nbytes = min(_MOST_COPY_BYTES, free // 8) // 256 * 256
-    source = cupy.random.randint(0, 2**31, nbytes // 4, dtype=cupy.int32)
+    source = cupy.arange(nbytes // 4, dtype=cupy.int32)
     target = cupy.empty_like(source)
     device.stream.synchronize()
 

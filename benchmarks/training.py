@@ -2,6 +2,7 @@
 
 python -m benchmarks.training                                      the small network on the rendered camera
 python -m benchmarks.training --arch ssd300_vgg16 --batch 8 --data VOC2007 --split trainval --augmentation ssd
+python -m benchmarks.training ... --out benchmarks/results/NAME    NAME.json and NAME.md too
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import statistics
 import tempfile
 import time
 from itertools import islice
+from pathlib import Path
 
 import cv2
 import torch
 
+from edge_ssd.cpu_info import cpu_name, usable_cores
 from edge_ssd.datasets import open_dataset
 from edge_ssd.training.data import normalise
 from edge_ssd.training.loop import Trainer
@@ -23,6 +26,8 @@ from edge_ssd.training.models import ARCHITECTURES, build_model
 from edge_ssd.training.options import TrainOptions
 
 FRAMES = "demo://?seed=1&frames=100000&scene=1"
+# Images that are augmented to measure the rate of one core.
+AUGMENTED = 300
 
 
 def main():
@@ -45,12 +50,15 @@ def main():
     parser.add_argument("--augmentation", default="none", metavar="A")
     parser.add_argument("--precision", default="auto", metavar="P")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, metavar="NAME", help="write NAME.json and NAME.md")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         report = measure(make_trainer(arguments, folder), arguments.steps)
     print(json.dumps(report, indent=2) if arguments.json else table(report))
+    if arguments.out:
+        write(report, arguments)
     return 0
 
 
@@ -81,13 +89,16 @@ def measure(trainer, steps):
     loss_ms = median_ms(loss_alone(trainer, images, batch.targets), steps)
     return {
         "arch": trainer.model.arch,
+        "input": "x".join(map(str, trainer.spec.input.size)),
         "batch": size,
-        "device": trainer.device.type,
+        "augmentation": trainer.options.augmentation,
+        "device": cpu_name() if trainer.device.type == "cpu" else torch.cuda.get_device_name(),
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "loop_images_per_s": size * rate(map(trainer.step, trainer.loader), steps),
         "loader_images_per_s": size * rate(trainer.loader, steps),
-        "augmented_images_per_core_s": per_core_rate(trainer.loader.dataset, steps * size),
+        "augmented_images_per_core_s": per_core_rate(trainer.loader.dataset, AUGMENTED),
         "step_images_per_s": size / step_ms * 1e3,
         "forward_backward_images_per_s": size / network_ms * 1e3,
         "step_ms": step_ms,
@@ -148,6 +159,23 @@ def per_core_rate(images, count):
     for k in range(count):
         images[1, k % len(images)]
     return count / (time.process_time() - started)
+
+
+def write(report, arguments):
+    """The report as NAME.json and NAME.md, with the command that made it."""
+    given = {"--data": Path(arguments.data).name if Path(arguments.data).is_dir() else arguments.data}
+    given |= {"--split": arguments.split, "--arch": arguments.arch, "--input-size": arguments.input_size}
+    given |= {
+        "--batch": arguments.batch,
+        "--augmentation": arguments.augmentation,
+        "--threads": arguments.threads,
+    }
+    words = " ".join(f"{name} {value}" for name, value in given.items() if value)
+    command = f"python -m benchmarks.training {words} --workers {arguments.workers} --steps {arguments.steps}"
+    text = json.dumps({"command": command, **report}, indent=2)
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    Path(f"{arguments.out}.json").write_text(text + "\n", encoding="utf-8")
+    Path(f"{arguments.out}.md").write_text(f"```\n{command}\n\n{table(report)}\n```\n", encoding="utf-8")
 
 
 def table(report):

@@ -87,11 +87,14 @@ def _tensorrt(gpu):
 
 
 def _tensorrt_rtx(gpu):
-    return _imported(
-        "TensorRT-RTX",
-        "tensorrt_rtx",
-        "for GeForce RTX PCs, and builds without a GPU: pip install edge-ssd[rtx]",
-    )
+    from .build_engine.tensorrt_api import RTX_TARGETS
+
+    advice = "for GeForce RTX PCs, and builds without a GPU: pip install edge-ssd[rtx]"
+    finding = _imported("TensorRT-RTX", "tensorrt_rtx", advice)
+    if finding.present and gpu and gpu.compute_capability not in RTX_TARGETS:
+        detail = f"{finding.detail}, which does not run on this GPU"
+        return Finding("TensorRT-RTX", False, detail, "use TensorRT; it can still build for GPUs elsewhere")
+    return finding
 
 
 def _imported(name, module, advice):

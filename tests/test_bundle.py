@@ -68,6 +68,15 @@ def test_priors_in_a_file_come_along(model, tmp_path, cache):
     Detector.load(open_bundle(tmp_path / "robot.zip", cache)).close()
 
 
+def test_priors_from_another_folder_do_not_fit_into_a_bundle(model, tmp_path):
+    np.save(tmp_path / "boxes.npy", np.full((4, 4), 0.5, np.float32))
+    spec = grid_spec(2, 2, name="small", priors=PriorSpec(file="boxes.npy"))
+    text = spec.to_json().replace("boxes.npy", "../boxes.npy")
+    model.with_suffix(".json").write_text(text)
+    with pytest.raises(ValueError, match=r"priors\.file: expected a file beside the spec"):
+        write_bundle(model, tmp_path / "robot.zip")
+
+
 def test_a_bundle_is_unpacked_once(model, tmp_path, cache):
     write_bundle(model, tmp_path / "robot.zip")
     first = open_bundle(tmp_path / "robot.zip", cache)
@@ -101,10 +110,17 @@ def test_an_engine_is_taken_where_it_fits(with_engine, cache, monkeypatch):
     assert open_bundle(with_engine, cache).name == "small.onnx"
 
 
+def test_an_engine_is_passed_over_without_cupy(with_engine, cache, monkeypatch):
+    monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bundle, "gpu_info", lambda: pytest.fail("asked for the GPU"))
+    assert open_bundle(with_engine, cache).name == "small.onnx"
+
+
 def test_an_engine_is_passed_over_without_a_gpu(with_engine, cache, monkeypatch):
     def none():
         raise OSError("no NVIDIA driver")
 
+    monkeypatch.setattr(bundle.importlib.util, "find_spec", lambda name: name == "cupy")
     monkeypatch.setattr(bundle, "gpu_info", none)
     assert open_bundle(with_engine, cache).name == "small.onnx"
 
@@ -151,6 +167,12 @@ def test_a_file_that_was_changed_is_refused(model, tmp_path, cache):
             "'m.onnx' is named and not there",
         ),
         ({"format": bundle.FORMAT, "model": "m", "engines": [], "files": {"m": "0"}}, "not a whole bundle"),
+        (
+            {"format": bundle.FORMAT, "model": "m", "engines": 5, "files": {}},
+            "engines is missing, or no list",
+        ),
+        ({"format": bundle.FORMAT, "model": "m", "engines": [[]], "files": {"m": "0"}}, r"\[\] is named and"),
+        ({"format": bundle.FORMAT, "files": {}}, "model is missing, or no str"),
     ],
 )
 def test_what_is_no_bundle(tmp_path, cache, content, said):

@@ -192,6 +192,24 @@ def test_engines_run_where_gpu_cupy_and_tensorrt_are(with_gpu):
     assert not any("on the GPU" in sentence for sentence in will_run(examine()))
 
 
+def test_tensorrt_rtx_does_not_run_on_a_jetson(with_gpu):
+    with_gpu(ORIN, ["tensorrt", "tensorrt_rtx"], cupy_cuda12x="13.4")
+    assert not found("TensorRT-RTX").present
+    assert "does not run on this GPU" in found("TensorRT-RTX").detail
+    assert "TensorRT engines on the GPU: edge-ssd run --model M.fp16.engine" in will_run(examine())
+    with_gpu(RTX, ["tensorrt_rtx"])
+    assert found("TensorRT-RTX").present
+
+
+@pytest.mark.parametrize(
+    ("cuda", "said"),
+    [((11, 4), "a driver that runs CUDA 12 or newer"), ((12, 6), "[cuda12]"), ((14, 0), "[cuda13]")],
+)
+def test_the_cupy_that_fits_the_driver_is_named(with_gpu, cuda, said):
+    with_gpu(GpuInfo("Orin (nvgpu)", (8, 7), True, "540", cuda))
+    assert said in found("CuPy").advice
+
+
 @pytest.mark.parametrize(
     ("versions", "said"),
     [

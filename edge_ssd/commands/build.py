@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from pathlib import Path
@@ -106,16 +107,24 @@ def _add_calibration(parser):
     )
 
 
+def _number(text):
+    """NaN, which is in no range, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def _points(text):
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"expected AP points from 0 to 100, got {text!r}")
     return value
 
 
 def _size(text):
-    value = float(text)
-    if not value > 0:
+    value = _number(text)
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected GiB above 0, got {text!r}")
     return int(value * 2**30)
 

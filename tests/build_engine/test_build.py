@@ -271,12 +271,12 @@ def test_on_photos_of_cells_every_precision_finds_what_fp32_does(shared_folder, 
     if not data.is_dir():
         pytest.skip(f"no BCCD at {data}")
     truth, photos = Form(demo, threads=1), read_some(data, 4, "val")
-    # Of the heads' size. Rounding to 11 bits of every layer; to 8 bits, with ranges of 16 photos.
-    for precision, runtime, limit in (("fp16", "cpu", 0.01), ("int8", "cpu", 0.25)):
+    # Of the heads' size, about twice what was seen: 0.001 where layers round to 11 bits, 0.06 where to 8.
+    for precision, limit in (("fp16", 0.003), ("int8", 0.12)):
         options = BuildOptions(
             str(demo),
             precision,
-            runtime=runtime,
+            runtime="cpu",
             calibration=str(data),
             calibration_split="train",
             calibration_images=16,
@@ -284,7 +284,6 @@ def test_on_photos_of_cells_every_precision_finds_what_fp32_does(shared_folder, 
             progress=False,
         )
         found = {d.step: d for d in compare(truth, Form(build(options).onnx, threads=1), photos)}
-        print(precision, found)
         assert 1e-4 < found["loc"].value < limit
         assert 1e-4 < found["conf"].value < limit
 
@@ -320,12 +319,20 @@ def test_wrong_use_is_one_line(folder, capsys, arguments, said, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--max-drop", "x"], ["--compute-capability", "86"], ["--workspace-gib", "0"]]
+    ("arguments", "said"),
+    [
+        (["--max-drop", "x"], "expected AP points from 0 to 100, got 'x'"),
+        (["--max-drop", "-1"], "expected AP points from 0 to 100, got '-1'"),
+        (["--compute-capability", "86"], "expected a compute capability such as 8.6, got '86'"),
+        (["--workspace-gib", "0"], "expected GiB above 0, got '0'"),
+        (["--workspace-gib", "inf"], "expected GiB above 0, got 'inf'"),
+    ],
 )
-def test_values_of_no_kind_are_exit_code_2(folder, arguments):
+def test_values_of_no_kind_are_exit_code_2(folder, capsys, arguments, said):
     with pytest.raises(SystemExit) as ended:
         run(folder / "small.onnx", *arguments)
     assert ended.value.code == 2
+    assert said in capsys.readouterr().err
 
 
 def test_without_tensorrt_the_error_names_the_packages(folder, capsys, monkeypatch):

@@ -8,11 +8,15 @@ import pytest
 from edge_ssd.build_engine import verify
 from edge_ssd.build_engine.fp16 import convert_to_fp16
 from edge_ssd.build_engine.images import read_some
+from edge_ssd.build_engine.session import open_bytes
 from edge_ssd.build_engine.verify import STEPS, Form, compare, forms_beside, precision_of
 
+from edge_ssd.backends.cuda import CudaBackend
 from edge_ssd.cli import main
 from edge_ssd.run import DEMO_MODEL
 from edge_ssd.spec import SsdSpec
+from tests.build_engine.graphs import residual, save, small_spec
+from tests.kernels.simulated_engine import SimulatedEngine
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +147,25 @@ def test_a_checkpoint_is_a_form_too(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "m.pt (fp32, torch" in shown
     assert "torch: not compared" not in shown
+
+
+def test_kernels_are_compared_step_by_step(tmp_path, rng, simulated, monkeypatch):
+    """An engine's form has the GPU's steps; here they run on the simulated device."""
+    path = save(tmp_path, residual())
+    session = open_bytes(path.read_bytes(), threads=1)
+    engine = SimulatedEngine(
+        simulated, lambda batch: session.run(["loc", "conf"], {"image": batch}), (100, 100)
+    )
+    backend = CudaBackend(engine, small_spec(), None, simulated, memory="pinned")
+    on_cpu = verify.load_backend
+    monkeypatch.setattr(
+        verify, "load_backend", lambda p, options: backend if p.suffix == ".engine" else on_cpu(p, options)
+    )
+    image = rng.integers(0, 256, (60, 90, 3), np.uint8)
+    found = compare(Form(path, 1), Form(path.with_suffix(".engine"), 1), [image])
+    assert [d.step for d in found] == list(STEPS)
+    assert not any(d.departs for d in found)
+    assert engine.calls > 0
 
 
 def test_tolerances_grow_with_what_a_precision_loses():
