@@ -9,12 +9,13 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "edge_ssd/__init__.py").read_text()).group(1)
 
 CPU = ["onnxruntime>=1.17", "opencv-python>=4.8,<6", "tqdm>=4.60"]
+OPENVINO = ["openvino>=2024.4"]
 EVAL = ["pycocotools>=2.0.7", "matplotlib>=3.7", "tqdm>=4.60"]
 # No OpenCV: a Jetson builds its engines itself, and has its own.
 BUILD = ["onnx>=1.16", "onnxruntime>=1.17", "tqdm>=4.60", "pycocotools>=2.0.7"]
 TRAIN = ["torch>=2.3", "onnx>=1.16", "onnxscript>=0.3", "tensorboard>=2.15", *EVAL]
 # What the tests need besides torch, which `make test` installs first from TORCH_REQ.
-TEST_RUNTIME = [*CPU, *EVAL, "onnx>=1.16", "pytest>=8", "hypothesis>=6.100", "ruff>=0.6"]
+TEST_RUNTIME = [*CPU, *EVAL, *OPENVINO, "onnx>=1.16", "pytest>=8", "hypothesis>=6.100", "ruff>=0.6"]
 # TensorRT's names are looked up in packages that import without a GPU; the first one also builds engines.
 TENSORRT = [
     f'{package}; sys_platform == "linux" and platform_machine == "x86_64"'
@@ -55,7 +56,7 @@ setup(
     install_requires=["numpy>=1.24"],
     extras_require={
         "cpu": CPU,
-        "openvino": ["openvino>=2024.4"],
+        "openvino": OPENVINO,
         "build": BUILD,
         "cuda12": ["cupy-cuda12x>=13.3,<15", *cuda_compiler("-cu12", 12)],
         "cuda13": ["cupy-cuda13x>=13.6,<15", *cuda_compiler("", 13)],

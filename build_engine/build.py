@@ -10,13 +10,13 @@ from pathlib import Path
 
 import onnx
 
+from ..cpu_info import sums_int8_exactly
 from ..engine_file import engine_path, file_sha256, read_manifest
 from ..files import replacing
 from . import receipt as receipts
 from . import tensorrt_api as api
 from .calibration import calibrate_model
 from .compile import CompileOptions, check_batch, check_machine, compile_engine
-from .cpu_features import sums_int8_exactly
 from .fp16 import OVERFLOW_LIMIT, convert_to_fp16
 from .graph import Graph
 from .guard import check_room

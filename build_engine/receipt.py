@@ -32,7 +32,9 @@ class Evaluator:
 
     def __call__(self, path):
         """The report of `evaluate` on a model file, with the thresholds of its spec."""
-        with Detector.load(path, score_threshold=None, threads=self._threads) as detector:
+        with Detector.load(
+            path, score_threshold=None, threads=self._threads, engine="onnxruntime"
+        ) as detector:
             report = evaluate(detector.detect, self.dataset, detector.class_names, self._progress)
         if report["AP"] is None:
             raise ValueError(

@@ -72,7 +72,9 @@ class Form:
     def __init__(self, path, threads=0):
         self.path = Path(path)
         self.precision = precision_of(self.path)
-        self.backend = load_backend(self.path, DetectorOptions(score_threshold=None, threads=threads))
+        self.backend = load_backend(
+            self.path, DetectorOptions(score_threshold=None, threads=threads, engine="onnxruntime")
+        )
 
     def run(self, frame):
         """The arrays of each step for a Frame: batch, loc, conf, rows, counts and the ResizePlan, on the host."""

@@ -18,6 +18,9 @@ _MOST_THREADS = 1024
 MEMORY_MODES = ("auto", "mapped", "pinned")
 WAITS = ("auto", "spin", "block")
 
+# What runs an ONNX model on the CPU.
+CPU_ENGINES = ("auto", "onnxruntime", "openvino", "openvino-bf16")
+
 
 class FrameCopies(NamedTuple):
     """How often the pixels of a frame were copied on their way from the source to the network's input.
@@ -38,7 +41,7 @@ class DetectorOptions:
     """What a user may change when loading a model; None takes the spec's value.
 
     classes: names to look for; empty means all.   threads: CPU threads of the network, 0: all cores.
-    memory, wait, rebuild: of a GPU, see `Detector.load`.
+    engine: what runs an ONNX model; memory, wait, rebuild: of a GPU; see `Detector.load`.
     """
 
     score_threshold: float | None = 0.5
@@ -50,9 +53,10 @@ class DetectorOptions:
     memory: str = "auto"
     wait: str = "auto"
     rebuild: bool = False
+    engine: str = "auto"
 
     def __post_init__(self):
-        for name, choices in (("memory", MEMORY_MODES), ("wait", WAITS)):
+        for name, choices in (("memory", MEMORY_MODES), ("wait", WAITS), ("engine", CPU_ENGINES)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if isinstance(self.classes, str):
@@ -106,6 +110,7 @@ class Detector:
         memory="auto",
         wait="auto",
         rebuild=False,
+        engine="auto",
     ):
         """The detector in a model file: NAME.onnx with its spec NAME.json, which runs on the CPU; NAME.engine,
         on a GPU; a training checkpoint .pt, on a GPU where torch has one; a bundle .zip; or the name of a
@@ -118,6 +123,8 @@ class Detector:
         first, "auto" tries out which is faster.   wait: "spin" polls for a result, which takes a core,
         "block" sleeps, "auto" sleeps on a Jetson.
         rebuild: an engine that was built for another machine is built again from the ONNX file beside it.
+        engine: what runs an ONNX model, "onnxruntime", "openvino", or "openvino-bf16", which computes float
+        layers in BF16 on CPUs that can; "auto" takes the fastest that is installed.
 
         Raises FileNotFoundError, ValueError (model, spec or argument does not fit; UnknownClass for a
         class name, EngineMismatch for an engine of another machine), OSError (no GPU for an engine) or
@@ -133,6 +140,7 @@ class Detector:
             memory,
             wait,
             rebuild,
+            engine,
         )
         return cls(load_backend(path, options))
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from .detector import MEMORY_MODES, WAITS
+from .detector import CPU_ENGINES, MEMORY_MODES, WAITS
 
 DESCRIPTION = """\
 Run an SSD on a camera, a stream, a video, an image or a folder of images.
@@ -74,6 +74,12 @@ def add_arguments(parser):
         default=0,
         metavar="N",
         help="CPU threads of the network; default: one per core",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=CPU_ENGINES,
+        default="auto",
+        help="what runs an ONNX model; auto takes the fastest that is installed",
     )
     parser.add_argument(
         "--memory",
@@ -194,6 +200,7 @@ def _load_detector(arguments):
         memory=arguments.memory,
         wait=arguments.wait,
         rebuild=arguments.rebuild,
+        engine=arguments.engine,
     )
 
 

@@ -139,10 +139,10 @@ class CudaBackend:
         return heads
 
     def postprocess(self, loc, conf):
-        """loc, conf of `infer` -> rows (max_detections, 6), counts (2,) on the host; see `reference`."""
-        step = Postprocess(self._device, self.priors, self._settings, len(loc))
+        """loc (P, 4), conf (P, C) of one image of `infer` -> rows (max_detections, 6), counts (2,) on the host."""
+        step = Postprocess(self._device, self.priors, self._settings, 1)
         with self._device.stream:
-            rows, counts = step(loc, conf)
+            rows, counts = step(loc[None], conf[None])
         self._device.stream.synchronize()
         return self._device.to_host(rows)[0], self._device.to_host(counts)[0]
 

@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..files import replacing
+
 _SHEET_ROWS, _SHEET_COLUMNS = 4, 6
 
 
@@ -22,7 +24,8 @@ def plot_statistics(statistics, dataset, path):
         axis.axis("off")
     for axis, index in zip(axes, indices):
         _draw_image(axis, dataset, int(index))
-    figure.savefig(path, dpi=80, format="png")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=80, format="png")
 
 
 def _draw_histograms(axes, statistics):

@@ -6,6 +6,7 @@ import math
 
 from matplotlib.figure import Figure
 
+from ..files import replacing
 from .voc import area_ap, precision_recall
 
 
@@ -23,7 +24,8 @@ def plot_curves(predictions, path, title=""):
     figure.supxlabel("recall")
     figure.supylabel("precision (IoU 0.5)")
     figure.suptitle(title)
-    figure.savefig(path, dpi=110, format="png")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
 
 
 def _draw(axis, curve, name):

@@ -189,7 +189,7 @@ def test_the_three_steps_one_by_one(backend, rng):
     frame = camera_frames(rng, 1)[0]
     batch, plan = backend.preprocess(frame)
     loc, conf = backend.infer(batch)
-    rows, counts = backend.postprocess(loc, conf)
+    rows, counts = backend.postprocess(loc[0], conf[0])
     assert backend.to_host(batch).shape == (1, 3, 100, 100)
     assert plan.source_size == frame.image_size
     detections = Detector(backend).detect(frame)

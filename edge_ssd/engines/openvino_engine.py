@@ -1,0 +1,120 @@
+"""OpenVINO as engine: the same ONNX model on the CPU."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import openvino
+from openvino.frontend import FrontEndManager
+
+from ..cpu_info import usable_cores
+from .onnx_model import check_input, check_outputs, filled_up
+
+BF16, FP32 = "bf16", "f32"
+
+
+class OpenVinoEngine:
+    """One ONNX model in OpenVINO.
+
+    path: the .onnx file.   spec: its SsdSpec, which names the input and the outputs.
+    threads: CPU threads of the network; 0 takes one per core that this process may use.
+    precision: what float32 layers are computed in, "f32" or "bf16" (eight bits of mantissa; twice as fast on
+    CPUs that have it). Quantised layers are computed in INT8 in both.
+
+    Each batch size is compiled when it is first seen: a fixed shape is the fastest.
+
+    Raises FileNotFoundError; ValueError when the file is not a model, does not fit the spec or asks for a
+    precision that this CPU does not have.
+    """
+
+    def __init__(self, path, spec, threads=0, precision=FP32):
+        self._path, self._spec = Path(path), spec
+        if not self._path.is_file():
+            raise FileNotFoundError(f"{path}: no such model file")
+        if precision == BF16 and not has_bf16():
+            raise ValueError("engine: this CPU has no BF16 instructions; take 'openvino' or 'onnxruntime'")
+        self._core = openvino.Core()
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads or usable_cores(),
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        self._model = self._read()
+        self.input_dtype, self.max_batch = check_input(path, spec, _types(self._model.inputs))
+        check_outputs(path, spec, _types(self._model.outputs))
+        self._requests = {}  # by batch size
+        self.description = f"OpenVINO {_version()}, CPU, {precision}"
+
+    def infer(self, batch):
+        """(B, 3, H, W) -> the outputs `loc` and `conf` as the graph has them, valid until the next call."""
+        if self._core is None:
+            raise ValueError("the engine is closed")
+        whole = filled_up(batch, self.max_batch)
+        request = self._requests.get(len(whole)) or self._request(len(whole))
+        outputs = self._spec.outputs
+        try:
+            values = request.infer({self._spec.input.name: whole}, share_inputs=True, share_outputs=True)
+        except RuntimeError as error:
+            raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
+        return values[outputs.loc][: len(batch)], values[outputs.conf][: len(batch)]
+
+    def close(self):
+        """Frees the model."""
+        self._requests.clear()
+        self._core = self._model = None
+
+    def _read(self):
+        # Named, or all of OpenVINO's readers have a try at a broken file and say so.
+        reader = FrontEndManager().load_by_framework("onnx")
+        try:
+            return reader.convert(reader.load(str(self._path)))
+        except Exception as error:  # the reader's exceptions have no common base but Exception
+            raise ValueError(
+                f"{self._path}: OpenVINO cannot load this model ({_reason(error)}). "
+                "Is the file complete, and is it ONNX?"
+            ) from error
+
+    def _request(self, count):
+        try:
+            self._model.reshape([count, 3, *self._spec.input.size])
+            compiled = self._core.compile_model(self._model, "CPU", self._settings)
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self._path}: OpenVINO cannot run this model with {count} images ({_reason(error)})"
+            ) from error
+        self._requests[count] = compiled.create_infer_request()
+        return self._requests[count]
+
+
+def has_bf16():
+    """Whether this CPU computes in BF16 itself, as OpenVINO sees it; emulated, it would be slower."""
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _types(ports):
+    """{name: (dtype, shape)} of inputs or outputs; None for an axis of any length."""
+    types = {}
+    for port in ports:
+        shape = [axis.get_length() if axis.is_static else None for axis in port.partial_shape]
+        types.update((name, (_dtype(port.element_type), shape)) for name in port.names)
+    return types
+
+
+def _dtype(element_type):
+    try:
+        return np.dtype(element_type.to_dtype())
+    except (RuntimeError, TypeError):
+        return element_type.get_type_name()
+
+
+def _version():
+    return re.match(r"[\d.]+", openvino.__version__).group().rstrip(".")
+
+
+def _reason(error):
+    """The last line that says something: OpenVINO puts where it was in its sources in front."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
