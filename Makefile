@@ -6,6 +6,8 @@ VENV ?= .venv
 RUNTIME_VENV ?= .venv-runtime-$(notdir $(PYTHON))
 DEMO_VENV ?= .venv-demo
 OUT ?= gpu_check
+# Two test processes, however many cores there are: each may hold a network in training.
+WORKERS ?= -n 2 --dist worksteal
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-runtime gpu-check lint clean
@@ -28,11 +30,11 @@ $(DEMO_VENV)/ready: setup.py
 
 # Everything, training included.
 test: $(VENV)/ready lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest $(WORKERS)
 
 # What runs on a robot: no torch.
 test-runtime: $(RUNTIME_VENV)/ready
-	$(RUNTIME_VENV)/bin/python -m pytest -m "not torch"
+	$(RUNTIME_VENV)/bin/python -m pytest $(WORKERS) -m "not torch"
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check

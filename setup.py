@@ -15,7 +15,16 @@ EVAL = ["pycocotools>=2.0.7", "matplotlib>=3.7", "tqdm>=4.60"]
 BUILD = ["onnx>=1.16", "onnxruntime>=1.17", "tqdm>=4.60", "pycocotools>=2.0.7"]
 TRAIN = ["torch>=2.3", "onnx>=1.16", "onnxscript>=0.3", "tensorboard>=2.15", *EVAL]
 # What the tests need besides torch, which `make test` installs first from TORCH_REQ.
-TEST_RUNTIME = [*CPU, *EVAL, *OPENVINO, "onnx>=1.16", "pytest>=8", "hypothesis>=6.100", "ruff>=0.6"]
+TEST_RUNTIME = [
+    *CPU,
+    *EVAL,
+    *OPENVINO,
+    "onnx>=1.16",
+    "pytest>=8",
+    "pytest-xdist>=3.5",
+    "hypothesis>=6.100",
+    "ruff>=0.6",
+]
 # TensorRT's names are looked up in packages that import without a GPU; the first one also builds engines.
 TENSORRT = [
     f'{package}; sys_platform == "linux" and platform_machine == "x86_64"'

@@ -181,7 +181,7 @@ class TestDescriptions:
     [
         ((1, 4, 60, 80), {}, r"batch: expected \(B, 3, H, W\), got \(1, 4, 60, 80\)"),
         ((2, 3, 60, 80), {}, r"descriptors: expected shape \(128,\), got \(64,\)"),
-        ((1, 3, 60, 80), {"shared_bytes": 100}, "shared_bytes: expected 1024 to 49152"),
+        ((1, 3, 60, 80), {"shared_bytes": 100}, "shared_bytes: expected 1024 to 45056"),
         ((1, 3, 60, 80), {"block": 512}, "block: expected a multiple of 32 from 32 to 256"),
     ],
 )
