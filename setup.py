@@ -22,6 +22,7 @@ TEST_RUNTIME = [
     "onnx>=1.16",
     "pytest>=8",
     "pytest-xdist>=3.5",
+    "jsonschema>=4",
     "hypothesis>=6.100",
     "ruff>=0.6",
 ]
@@ -57,7 +58,7 @@ setup(
     ],
     package_dir={"edge_ssd.kernels": "kernels", "edge_ssd.build_engine": "build_engine"},
     package_data={
-        "edge_ssd": ["models/*.onnx", "models/*.json", "models/README.md"],
+        "edge_ssd": ["models/*.onnx", "models/*.json", "models/README.md", "bench/*.json"],
         "edge_ssd.kernels": ["*.cu", "*.cuh"],
     },
     entry_points={"console_scripts": ["edge-ssd = edge_ssd.cli:main"]},

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
-from importlib import metadata
-from pathlib import Path
+from edge_ssd.bench.machine import ROOT, commit, output_of, versions
 
 SECTION = "device"
 COPY, EMPTY_LAUNCH = "device-to-device copy", "empty launch in a graph"
 
-_PACKAGES = ("torch", "torchvision", "tensorrt", "tensorrt_rtx", "numpy", "opencv", "onnxruntime")
-_DISTRIBUTIONS = {
-    "opencv": ("opencv-python", "opencv-python-headless"),
-    "tensorrt_rtx": ("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12", "tensorrt_rtx"),
-}
-_ROOT = Path(__file__).resolve().parent.parent
 _MOST_COPY_BYTES = 1 << 30
 
 
@@ -52,30 +42,18 @@ def gpu_facts():
         "l2_mib": properties["l2CacheSize"] / 2**20,
         "memory_gib": properties["totalGlobalMem"] / 2**30,
         "integrated": str(info.integrated),
-        "driver": info.driver or _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "driver": info.driver
+        or output_of("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "driver_cuda": "{}.{}".format(*info.cuda),
     }
 
 
 def software():
     """Versions of what runs, and the commit of this checkout."""
-    import cupy
+    from cupy.cuda import runtime
 
-    cuda = cupy.cuda.runtime.runtimeGetVersion()
-    versions = {
-        "commit": commit(_ROOT),
-        "python": platform.python_version(),
-        "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
-        "cupy": cupy.__version__,
-    }
-    return versions | {name: version for name in _PACKAGES if (version := _version(name))}
-
-
-def commit(root):
-    """The commit of a checkout, with "+ changes" when files differ from it; "unknown" without git."""
-    found = _output("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
-    changed = found and _output("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
-    return (found + (" + changes" if changed else "")) or "unknown"
+    cuda = runtime.runtimeGetVersion()
+    return {"commit": commit(ROOT), "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}", **versions()}
 
 
 def copy_bandwidth(device, timer):
@@ -87,7 +65,7 @@ def copy_bandwidth(device, timer):
     nbytes = min(_MOST_COPY_BYTES, free // 8) // 256 * 256
     source = cupy.arange(nbytes // 4, dtype=cupy.int32)
     target = cupy.empty_like(source)
-    device.stream.synchronize()
+    cupy.cuda.get_current_stream().synchronize()  # the device's own stream waits for no other
 
     def copy():
         stream = cupy.cuda.get_current_stream().ptr
@@ -107,23 +85,3 @@ def empty_launch(device, timer):
 
     times = device.empty((4,), np.uint64)
     return timer([lambda: clock_ns(device, times, 0)]).as_values()
-
-
-def _version(name):
-    for distribution in _DISTRIBUTIONS.get(name, (name,)):
-        try:
-            return metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            continue
-    # JetPack's own packages are no pip distributions.
-    module = sys.modules.get({"opencv": "cv2"}.get(name, name))
-    return getattr(module, "__version__", "")
-
-
-def _output(*command):
-    """What a program writes; "" when it is not there or fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip() if done.returncode == 0 else ""

@@ -12,18 +12,18 @@ from functools import partial
 import numpy as np
 
 from edge_ssd import reference
+from edge_ssd.bench.networks import COLUMNS, random_network
 from edge_ssd.priors import make_priors
 
 from .gpu_kernels import Case, heads_of, ssd300_spec
 from .gpu_pipeline import FRAME_SIZE
-from .networks import random_network
 
 SECTION, COMPILED = "peers", "torch.compile"
 EAGER = "torchvision ssd300_vgg16, eager float32, frame to boxes"
 GRAPHED = "torchvision's network float16 in a CUDA graph + decode + batched_nms"
 NMS = "torchvision.ops.batched_nms alone, 8732 x 81 quiet"
 
-_ARCH, _COLUMNS = "ssd300_vgg16", 81
+_ARCH = "ssd300_vgg16"
 _REPEATS = 60
 
 
@@ -55,6 +55,10 @@ def run_compiled(records):
         start = time.perf_counter()
         compiled = torch.compile(network, mode="reduce-overhead")
         with torch.inference_mode():
+            try:
+                compiled(batch)
+            except Exception as error:  # of the compiler, of Triton, of a missing g++: no common base
+                raise ImportError(f"torch.compile does not work here ({error})") from error
             for _ in range(3):
                 compiled(batch)
             torch.cuda.synchronize()
@@ -66,7 +70,7 @@ def torchvision_ssd300(network):
     """torchvision's detector with the weights of ours, on the GPU, in evaluation mode."""
     from torchvision.models.detection import ssd300_vgg16
 
-    model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=_COLUMNS)
+    model = ssd300_vgg16(weights=None, weights_backbone=None, num_classes=COLUMNS[_ARCH])
     model.load_state_dict(network.state_dict())
     return model.eval()
 
@@ -75,7 +79,7 @@ def eager(frame):
     """Microseconds from a BGR frame in the host's memory to boxes, scores and labels there."""
     import torch
 
-    model = torchvision_ssd300(random_network(_ARCH, _COLUMNS)[0]).cuda()
+    model = torchvision_ssd300(random_network(_ARCH)[0]).cuda()
 
     @torch.inference_mode()
     def detect():
@@ -172,7 +176,10 @@ def _half_network():
     """The network alone as torch has it, float16 and channels-last on the GPU, and a batch for it."""
     import torch
 
-    network = random_network(_ARCH, _COLUMNS)[0].cuda().half().to(memory_format=torch.channels_last)
+    from edge_ssd.engines.torch_network import prepare
+
+    # `half()` alone would not run: L2Norm computes in float32, and the convolution after it takes what comes.
+    network = prepare(random_network(_ARCH)[0], half=True).cuda()
     batch = torch.randn((1, 3, 300, 300), device="cuda", dtype=torch.float16) * 50
     return network, batch.contiguous(memory_format=torch.channels_last)
 

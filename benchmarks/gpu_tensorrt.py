@@ -9,12 +9,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from edge_ssd.bench.networks import random_network
+
 from .gpu_pipeline import CAMERAS, SECTION, measure_engine
-from .networks import random_network
 
 # By their names on the command line; the first that is installed is measured.
 _RUNTIMES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
-_ARCH, _COLUMNS = "ssd300_vgg16", 81
+_ARCH = "ssd300_vgg16"
 
 
 def run(records):
@@ -45,7 +46,7 @@ def build(folder, runtime):
     from edge_ssd.training.export_onnx import export_onnx
 
     model, plan = folder / f"{_ARCH}.onnx", folder / f"{_ARCH}.engine"
-    export_onnx(*random_network(_ARCH, _COLUMNS), model)
+    export_onnx(*random_network(_ARCH), model)
     command = [sys.executable, "-m", "edge_ssd", "build", model, "--precision", "fp16", "--runtime", runtime]
     command += ["--calibration", "demo://?seed=1&frames=16", "--batch", "1", str(CAMERAS), str(CAMERAS)]
     done = subprocess.run([*map(str, command), "--out", str(plan)], capture_output=True, text=True)

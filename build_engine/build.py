@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,12 +57,8 @@ def build(options):
     """
     runtime = options.runtime or _installed_runtime()
     if runtime != "cpu":
-        check_machine(
-            options.compile_options(runtime)
-        )  # what is missing is said before the work, not after it
-    suffix = ".onnx" if runtime == "cpu" else ".engine"
-    if options.out and Path(options.out).suffix != suffix:
-        raise ValueError(f"{options.out}: expected a name that ends in {suffix}")
+        check_machine(options.compile_options(runtime))  # here, rather than after minutes of calibration
+    _check_out(options, runtime)
     model = load_model(options.model)
     if runtime != "cpu":
         check_batch(model.batch, options.batch)
@@ -72,18 +69,12 @@ def build(options):
     onnx_path, islands = work.write_onnx()
     engine = None
     if runtime != "cpu":
-        engine = (
-            Path(options.out)
-            if options.out
-            else engine_path(model.path, options.precision, api.RUNTIMES[runtime])
-        )
-        bar = BuildBar(options.progress)
-        try:
+        beside = engine_path(model.path, options.precision, api.RUNTIMES[runtime])
+        engine = Path(options.out) if options.out else beside
+        with closing(BuildBar(options.progress)) as bar:
             compile_engine(
                 onnx_path, model.spec, engine, options.compile_options(runtime), work.origin(), bar
             )
-        finally:
-            bar.close()
     return Built(onnx_path, engine, work.receipt, islands, work.verdict)
 
 
@@ -99,10 +90,12 @@ def rebuild(path, progress=True):
     onnx_path = path.with_name(manifest.onnx)
     if not onnx_path.is_file():
         raise FileNotFoundError(
-            f"{onnx_path}: not beside {path.name}, which was built from it; {manifest.command}"
+            f"{onnx_path}: not beside {path.name}, which was built from it. Begin with the model: {manifest.command}"
         )
     if file_sha256(onnx_path) != manifest.onnx_sha256:
-        raise ValueError(f"{onnx_path}: is not the file that {path.name} was built from; {manifest.command}")
+        raise ValueError(
+            f"{onnx_path}: is not the file that {path.name} was built from. Begin with the model: {manifest.command}"
+        )
     runtime = next(name for name, flavour in api.RUNTIMES.items() if flavour == manifest.flavour)
     options = CompileOptions(
         runtime,
@@ -113,11 +106,18 @@ def rebuild(path, progress=True):
     )
     names = ("precision", "source", "source_sha256", "calibration_sha256", "command")
     origin = {name: getattr(manifest, name) for name in names}
-    bar = BuildBar(progress)
-    try:
+    with closing(BuildBar(progress)) as bar:
         return compile_engine(onnx_path, found.spec, path, options, origin, bar)
-    finally:
-        bar.close()
+
+
+def _check_out(options, runtime):
+    if not options.out:
+        return
+    suffix = ".onnx" if runtime == "cpu" else ".engine"
+    if Path(options.out).suffix != suffix:
+        raise ValueError(f"{options.out}: expected a name that ends in {suffix}")
+    if Path(options.out).resolve() == Path(options.model).resolve():
+        raise ValueError(f"{options.out}: is the model itself; give --out another name")
 
 
 def _installed_runtime():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -38,23 +37,13 @@ class Table:
 
     @property
     def sha256(self):
-        """Identifies the table by its content."""
+        """Identifies the table by its content: that of the file that `save` writes."""
         return hashlib.sha256(self._to_json().encode()).hexdigest()
 
     def save(self, path):
         """Writes the table to the file `path`, as a whole or not at all."""
         with replacing(path) as temporary:
             temporary.write_text(self._to_json(), encoding="utf-8")
-
-    @classmethod
-    def load(cls, path):
-        """The table in a file. Raises FileNotFoundError, or ValueError for a file of another kind."""
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
-            raise ValueError(f"{path}: expected a calibration table, format {FORMAT!r}")
-        for key in ("ranges", "extremes"):
-            content[key] = {name: tuple(pair) for name, pair in content[key].items()}
-        return cls(**content)
 
     def _to_json(self):
         return json.dumps({"format": FORMAT, **self.__dict__}, indent=1) + "\n"

@@ -24,6 +24,9 @@ def only_build(path):
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The build before may have removed the file between our opening and locking it.
+            if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                raise OSError("lock of a file that is gone")
         except OSError:
             raise ValueError(
                 f"{path}: another build is writing this file; wait for it, or give this one another --out"

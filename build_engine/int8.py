@@ -165,7 +165,8 @@ def quantise_for_cpu(model, ranges, keep=(), narrow_weights=False):
         tensors_range=TensorsData(CalibrationMethod.MinMax, arrays),
         nodes_to_quantize=[],
         nodes_to_exclude=list(keep),
-        op_types_to_quantize=list(QDQRegistry),
+        # ONNX Runtime folds batch norms into the convolutions before them unless Q/DQ stands between.
+        op_types_to_quantize=[op for op in QDQRegistry if op != "BatchNormalization"],
         extra_options={},
     )
     quantizer.quantize_model()

@@ -31,7 +31,8 @@ class BuildOptions:
     calibration: str = ""
     calibration_split: str = ""
     calibration_images: int = 128
-    method: str = "entropy"
+    # Entropy cuts off what is large and rare: of 37 faces on photos, one detector kept 5 with it, 36 with this.
+    method: str = "percentile"
     max_drop: float | None = None
     data: str = ""
     split: str = ""

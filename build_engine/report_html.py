@@ -44,7 +44,8 @@ def page(receipt):
         _precisions(receipt["precisions"]),
         f"<p><small>AP is COCO's, in points, on {escape(receipt['data']['address'])}"
         f"{escape(_split(receipt['data']['split']))}; measured through ONNX Runtime. Times are medians of one image "
-        "in the network alone, all files by turns. Not recommended: slower there than the precision above.</small></p>",
+        "in the network alone, all files by turns. Not recommended: more than 5 % slower there than the precision "
+        "above.</small></p>",
         "<h2>AP of each class</h2>",
         _classes(receipt["precisions"]),
         "<h2>What each convolution costs in INT8</h2>",

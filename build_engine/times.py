@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ..cpu_info import usable_cores
 from ..gpu_info import gpu_info
 from .compile import CompileOptions, compile_engine
 
-_ROUNDS = 7
+_ROUNDS = 15
 # Within a round a file runs this often and the last call counts: the threads of the one before are asleep by then.
 _CALLS = 3
 
@@ -27,10 +28,20 @@ def time_files(paths, spec, runtime, threads=0):
     """
     batch = np.zeros((1, 3, *spec.input.size), np.float32)
     threads = threads or usable_cores()
-    opened = [_onnxruntime(paths, spec, batch, threads), _openvino(paths, spec, batch, threads)]
+    times = _timed(_onnxruntime(paths, spec, batch, threads))
+    # OpenVINO gives the thread that calls it a stack for signals, and may leave it there when it has freed the
+    # memory. On the main thread the next Ctrl-C would end the process by a segmentation fault.
+    with ThreadPoolExecutor(1) as thread:
+        times |= thread.submit(lambda: _timed(_openvino(paths, spec, batch, threads))).result()
     if runtime != "cpu":
-        opened.append(_tensorrt(paths, spec, batch, runtime))
-    return {name: _medians(runs) for name, runs in opened if runs}
+        times |= _timed(_tensorrt(paths, spec, batch, runtime))
+    return times
+
+
+def _timed(opened):
+    """opened: (engine, {path: function of one call})."""
+    name, runs = opened
+    return {name: _medians(runs)} if runs else {}
 
 
 def _medians(runs):
@@ -59,25 +70,19 @@ def _onnxruntime(paths, spec, batch, threads):
 
 def _openvino(paths, spec, batch, threads):
     try:
-        import openvino
+        from ..engines.openvino_engine import OpenVinoEngine
     except ImportError:
         return "", {}
-    core = openvino.Core()
-    # On its own it may compute in BF16 where the processor can, which is another precision than the file's.
-    settings = {
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    runs = {}
+    name, runs = "", {}
     for path in paths:
         try:
-            request = core.compile_model(str(path), "CPU", settings).create_infer_request()
-            request.infer({spec.input.name: batch})
-        except RuntimeError:  # an operator that it does not know, or a model of another batch size
+            engine = OpenVinoEngine(path, spec, threads)
+            engine.infer(batch)
+        except ValueError:  # an operator that it does not know
             continue
-        runs[path] = partial(request.infer, {spec.input.name: batch})
-    return f"OpenVINO {openvino.__version__.split('-')[0]}, {threads} threads", runs
+        name = f"{engine.description.partition(',')[0]}, {threads} threads"
+        runs[path] = partial(engine.infer, batch)
+    return name, runs
 
 
 def _tensorrt(paths, spec, batch, runtime):

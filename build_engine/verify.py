@@ -33,11 +33,12 @@ class _Tolerance(NamedTuple):
     lost: float
 
 
-# FP32 leaves room for another order of summation, FP16 for 11 bits. INT8 cuts off what calibration left out, so its
+# FP32 leaves room for another order of summation, FP16 for 11 bits, in which two boxes of one object may have equal
+# scores and change places in NMS. INT8 cuts off what calibration left out, so its
 # heads must only be of the same order, and the detections decide.
 _TOLERANCES = {
     "fp32": _Tolerance(1e-3, 0.99, 1e-3, 0.0),
-    "fp16": _Tolerance(2e-2, 0.90, 3e-2, 0.02),
+    "fp16": _Tolerance(2e-2, 0.75, 3e-2, 0.02),
     "int8": _Tolerance(9e-1, 0.50, 5e-1, 0.15),
 }
 _PIXEL_LEVELS = 0.02  # of 0..255, divided by std: DESIGN's limit between CPU and GPU batches

@@ -8,6 +8,7 @@ import sys
 
 from . import __version__, run
 from .commands import (
+    bench,
     build,
     bundle,
     data,
@@ -22,7 +23,22 @@ from .commands import (
     verify,
 )
 
-COMMANDS = (run, spec, evaluate, train, export, build, verify, inspect, bundle, priors, pull, data, doctor)
+COMMANDS = (
+    run,
+    spec,
+    evaluate,
+    train,
+    export,
+    build,
+    verify,
+    inspect,
+    bundle,
+    priors,
+    pull,
+    data,
+    bench,
+    doctor,
+)
 
 
 class _Parser(argparse.ArgumentParser):

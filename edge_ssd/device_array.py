@@ -76,9 +76,11 @@ def as_image(image):
     if isinstance(image, (np.ndarray, DeviceArray)):
         return image
     interface = getattr(image, "__cuda_array_interface__", None)
-    if interface is not None:
+    has_dlpack = hasattr(image, "__dlpack_device__")
+    # Before version 3 (torch's) the interface does not tell the stream that makes the image; DLPack does.
+    if interface is not None and (interface.get("version", 0) >= 3 or not has_dlpack):
         return _from_interface(image, interface)
-    if hasattr(image, "__dlpack_device__"):
+    if has_dlpack:
         kind, _ = image.__dlpack_device__()
         if kind == _CPU:
             return np.from_dlpack(image)

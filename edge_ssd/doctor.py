@@ -9,7 +9,7 @@ import platform
 import re
 from pathlib import Path
 
-from .cpu_info import cpu_name, usable_cores
+from .cpu_info import cpu_name, sums_int8_exactly, usable_cores
 from .doctor_gpu import gpu_findings
 from .finding import Finding
 from .v4l2_formats import camera_formats
@@ -24,6 +24,7 @@ def examine():
         _cpu(),
         *_opencv(),
         _onnxruntime(),
+        _openvino(),
         _onnx(),
         _torch(),
         *gpu_findings(),
@@ -36,7 +37,7 @@ def will_run(findings):
     """The kinds of run that are possible here, one sentence each."""
     present = {finding.name for finding in findings if finding.present}
     able = []
-    if {"OpenCV", "ONNX Runtime"} <= present:
+    if "OpenCV" in present and present & {"ONNX Runtime", "OpenVINO"}:
         able.append("ONNX models on the CPU: edge-ssd run --model M.onnx")
     if {"OpenCV", "PyTorch"} <= present:
         able.append("training checkpoints on the CPU: edge-ssd run --model RUN/best.pt")
@@ -59,7 +60,8 @@ def _python():
 
 
 def _cpu():
-    return Finding("CPU", True, f"{cpu_name()}, {usable_cores()} usable of {os.cpu_count()} cores")
+    int8 = "" if sums_int8_exactly() else ", no VNNI: INT8 gains less"
+    return Finding("CPU", True, f"{cpu_name()}, {usable_cores()} usable of {os.cpu_count()} cores{int8}")
 
 
 def _opencv():
@@ -103,6 +105,14 @@ def _onnxruntime():
     return Finding(
         "ONNX Runtime", True, f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
     )
+
+
+def _openvino():
+    # Importing it would take a second.
+    if importlib.util.find_spec("openvino") is None:
+        advice = "pip install edge-ssd[openvino], where INT8 or BF16 on an x86 CPU is wanted"
+        return Finding("OpenVINO", False, "not installed; a second engine for the CPU", advice)
+    return Finding("OpenVINO", True, importlib.metadata.version("openvino"))
 
 
 def _onnx():

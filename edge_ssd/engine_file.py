@@ -77,11 +77,6 @@ class Manifest:
     workspace_bytes: int
     command: str
 
-    @property
-    def max_batch(self):
-        """Images of the largest batch."""
-        return max(most for _, _, most in self.profiles)
-
 
 @dataclass(frozen=True)
 class EngineFile:

@@ -84,6 +84,8 @@ def now_ns():
 def split_planes(image, pixel_format):
     """The planes of an image in `pixel_format`, as views; see `Frame`. Raises ValueError when it does not fit."""
     planes = tuple(as_image(plane) for plane in (image if isinstance(image, tuple) else (image,)))
+    if len({isinstance(plane, DeviceArray) for plane in planes}) > 1:
+        raise ValueError("image: some of its planes lie on a GPU and others do not; move them together")
     for plane in planes:
         if plane.dtype != np.uint8:
             raise ValueError(f"image: expected uint8, got {plane.dtype}")

@@ -41,11 +41,14 @@ def _mapped_by_pycuda(nbytes):
     import pycuda.driver as driver
 
     driver.init()
-    context = driver.Device(0).retain_primary_context()
+    flags = driver.host_alloc_flags.DEVICEMAP | driver.host_alloc_flags.PORTABLE
+    context = driver.Device(0).retain_primary_context()  # a Jetson has one
     context.push()
     try:
-        host = driver.pagelocked_empty((nbytes,), np.uint8, mem_flags=driver.host_alloc_flags.DEVICEMAP)
+        host = driver.pagelocked_empty((nbytes,), np.uint8, mem_flags=flags)
         return host, int(host.base.get_device_pointer())
+    except driver.MemoryError as error:
+        raise MemoryError(f"no {nbytes} bytes of page-locked memory ({error})") from error
     finally:
         context.pop()
 
@@ -79,7 +82,11 @@ class FrameMemory:
         self._make_room(nbytes)
         if self._room() < nbytes:
             return None
-        buffer = _Buffer(*mapped_buffer(self._device, nbytes))
+        try:
+            buffer = _Buffer(*mapped_buffer(self._device, nbytes))
+        except MemoryError as error:
+            log.info("frames go into ordinary memory: %s", error)
+            return None
         self._buffers.append(buffer)
         return buffer
 

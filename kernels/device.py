@@ -17,6 +17,9 @@ from .source import OPTIONS, kernel_source
 # Waiting sleeps instead of polling: it leaves the core to others, and answers some tens of microseconds later.
 BLOCKING, SPINNING = "block", "spin"
 
+# cudaErrorNotReady: what an event says that has not happened yet.   cudaMemoryTypeUnregistered: ordinary memory.
+_NOT_READY, _UNREGISTERED = 600, 0
+
 
 class Device:
     """The current CUDA device and two streams of its own: for frames (`stream`), for uploads (`copy_stream`).
@@ -85,12 +88,14 @@ class Device:
     def check_reachable(self, address):
         """Raises ValueError when kernels on this device cannot read from an address."""
         try:
-            place = runtime.pointerGetAttributes(address).device
+            place = runtime.pointerGetAttributes(address)
         except runtime.CUDARuntimeError as error:
             raise ValueError(f"image: its address is none of CUDA's ({_reason(error)})") from error
-        if place != self._index:
+        if place.type == _UNREGISTERED:
+            raise ValueError("image: its address is none of CUDA's")
+        if place.device != self._index:
             raise ValueError(
-                f"image: lies on GPU {place}, the detector runs on GPU {self._index}; move it there"
+                f"image: lies on GPU {place.device}, the detector runs on GPU {self._index}; move it there"
             )
 
     def to_host(self, array):
@@ -99,8 +104,14 @@ class Device:
         return cupy.asnumpy(array)
 
     def page_locked(self, nbytes):
-        """(host, address): (nbytes,) uint8 that uploads read without a copy, and where the device sees it."""
-        pointer = runtime.hostAlloc(max(nbytes, 1), runtime.hostAllocMapped | runtime.hostAllocPortable)
+        """(host, address): (nbytes,) uint8 that uploads read without a copy, and where the device sees it.
+
+        Raises MemoryError in one line when the machine does not give so much.
+        """
+        try:
+            pointer = runtime.hostAlloc(max(nbytes, 1), runtime.hostAllocMapped | runtime.hostAllocPortable)
+        except runtime.CUDARuntimeError as error:
+            raise MemoryError(f"no {nbytes} bytes of page-locked memory ({_reason(error)})") from error
         memory = _HostMemory(pointer, nbytes)
         # Under unified addressing, which every 64-bit system has, both see it at the same place.
         return np.asarray(memory), pointer
@@ -125,7 +136,8 @@ class Device:
         stream_pointer: a cudaStream_t as an integer; 1 and 2 are CUDA's default streams.
         """
         event = cupy.cuda.Event(disable_timing=True)
-        event.record(cupy.cuda.ExternalStream(stream_pointer))
+        # Not through cupy.cuda.ExternalStream, which CuPy 14 warns of, every time.
+        runtime.eventRecord(event.ptr, stream_pointer)
         cupy.cuda.get_current_stream().wait_event(event)
 
     # ---- kernels
@@ -187,13 +199,16 @@ class Event:
         self.cupy.record(cupy.cuda.get_current_stream())
 
     def synchronize(self):
-        """Waits until it has happened; at once when it was never recorded."""
+        """Waits until it has happened; at once when it was never recorded. RuntimeError when the GPU has failed."""
         if self._spins:
             # Polling answers at once; cudaEventSynchronize may yield, depending on how the context was made.
-            while not self.cupy.done:
+            # `Event.done` of CuPy is False for an error, too, and would stay so.
+            pointer = self.cupy.ptr
+            while (status := runtime.eventQuery(pointer)) == _NOT_READY:
                 pass
-        else:
-            self.cupy.synchronize()
+            if status == 0:
+                return
+        self.cupy.synchronize()  # waits, or raises what went wrong
 
 
 class _HostMemory:

@@ -39,13 +39,33 @@ def test_this_machine_runs_onnx_models():
     assert "ONNX models on the CPU: edge-ssd run --model M.onnx" in will_run(examine())
 
 
+def test_openvino_alone_runs_onnx_models(without, monkeypatch):
+    without("onnxruntime", "torch")
+    for present in (True, False):
+        monkeypatch.setattr(
+            doctor, "_openvino", lambda present=present: Finding("OpenVINO", present, "2026.4")
+        )
+        assert any("ONNX models" in sentence for sentence in will_run(examine())) == present
+
+
+def test_an_openvino_that_is_missing_is_optional(without):
+    without("openvino")
+    assert "pip install edge-ssd[openvino]" in found("OpenVINO").advice
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_cpu_on_which_int8_gains_little_says_so(monkeypatch, exact):
+    monkeypatch.setattr(doctor, "sums_int8_exactly", lambda: exact)
+    assert ("no VNNI" in found("CPU").detail) != exact
+
+
 def test_everything_that_is_missing_has_advice():
     for finding in examine():
         assert finding.present or finding.advice, finding.name
 
 
 def test_a_bare_install_runs_nothing_and_says_what_to_install(without, capsys):
-    without("cv2", "onnxruntime", "torch")
+    without("cv2", "onnxruntime", "openvino", "torch")
     assert will_run(examine()) == []
     assert cli.main(["doctor"]) == 1
     shown = capsys.readouterr().out

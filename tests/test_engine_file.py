@@ -56,7 +56,6 @@ def test_what_is_written_is_read(engine):
     found = read_manifest(engine)
     assert (found.spec, found.manifest) == (example_spec(), MANIFEST)
     assert found.spec.folder == str(engine.parent)
-    assert found.manifest.max_batch == 8
     assert engine.read_bytes() == b"plan"
 
 

@@ -98,8 +98,8 @@ def test_pycuda_is_taken_where_it_is_installed(simulated, monkeypatch):
     driver = ModuleType("pycuda.driver")
     driver.init = lambda: events.append("init")
     driver.Device = lambda index: SimpleNamespace(retain_primary_context=lambda: context)
-    driver.pagelocked_empty = pagelocked_empty
-    driver.host_alloc_flags = SimpleNamespace(DEVICEMAP=2)
+    driver.pagelocked_empty, driver.MemoryError = pagelocked_empty, MemoryError
+    driver.host_alloc_flags = SimpleNamespace(DEVICEMAP=2, PORTABLE=1)
     package = ModuleType("pycuda")
     package.driver = driver
     monkeypatch.setitem(sys.modules, "pycuda", package)
@@ -107,4 +107,4 @@ def test_pycuda_is_taken_where_it_is_installed(simulated, monkeypatch):
     host, address = mapped_buffer(simulated, 64)
     assert address == 4096
     assert host.nbytes == 64
-    assert events == ["init", "push", ("allocate", (64,), 2), "pop"]
+    assert events == ["init", "push", ("allocate", (64,), 3), "pop"]

@@ -51,13 +51,12 @@ class CudaBackend:
         self._constants = device.array(input_constants(spec))
         self._wait = wait if wait != "auto" else ("block" if device.is_integrated else "spin")
         self._frame_memory = FrameMemory(device)
-        self.memory = "pinned"
+        self.memory = memory if memory != "auto" else "pinned"
         self._pairs = {}  # by batch size: its two sets, the one to use next first
         self._sizes = {}  # by number of images: the batch size they go in
-        self._open_sets(self._batch_size_for(1))
-        self.memory = memory if memory != "auto" else self._faster_memory()
-        self._pairs.clear()
-        self._open_sets(self._batch_size_for(1))
+        if memory == "auto":
+            self.memory = self._faster_memory()
+        self._reopen_sets()
 
     @property
     def max_batch(self):
@@ -200,6 +199,11 @@ class CudaBackend:
             self._capture(slots)
         self._pairs[size] = slots
 
+    def _reopen_sets(self):
+        """The sets of batch size 1 anew, in the memory mode of now."""
+        self._pairs.clear()
+        self._open_sets(self._batch_size_for(1))
+
     def _warm_up(self, slots):
         """Two plain runs: what is compiled, chosen or allocated at first use must be there before a capture."""
         slots.fill([_black_frame()])
@@ -225,8 +229,7 @@ class CudaBackend:
         frame = Frame(self._trial_image())
         for mode in ("pinned", "mapped"):
             self.memory = mode
-            self._pairs.clear()
-            self._open_sets(self._batch_size_for(1))
+            self._reopen_sets()
             self.collect(self.submit([frame]))
             start = time.perf_counter()
             for _ in range(_TRIAL_FRAMES):
@@ -239,6 +242,8 @@ class CudaBackend:
 
     def _trial_image(self):
         image = self._frame_memory.allocate((*_TRIAL_SIZE, 3))
+        if image is None:
+            return np.zeros((*_TRIAL_SIZE, 3), np.uint8)
         image[:] = 0
         return image
 

@@ -102,8 +102,8 @@ def _add_calibration(parser):
     parser.add_argument(
         "--method",
         choices=("minmax", "percentile", "entropy"),
-        default="entropy",
-        help="how ranges come from what was seen (default: entropy)",
+        default="percentile",
+        help="how ranges come from what was seen (default: percentile)",
     )
 
 

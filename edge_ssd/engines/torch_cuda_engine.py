@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from .cuda import capture_failure, current_stream_pointer
 from .torch_network import fuse_relu, prepare
 
 _TORCH_DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+# Graphs whose capture failed: torch before 2.12 goes on asking them which memory is theirs (its issue 180395).
+_FAILED = []
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class TorchCudaEngine:
             self._network = prepare(network, half).to(self._device)
         self._bindings = {}  # by address and shape of the batch array
         self._streams = {}  # torch's view of CuPy's, by pointer
+        self._graphs = WeakSet()
         self._pool = None  # of the memory that all graphs share; see `capture`
         with _memory_error():
             self._shapes, self._dtypes, is_fused = self._tried()
@@ -82,7 +87,7 @@ class TorchCudaEngine:
         Through torch, whose allocator must know that memory belongs to a graph from here on. All graphs
         share that memory, since they run one after the other and leave nothing in it.
         """
-        if self._pool is None:
+        if self._pool is None or not self._graphs:  # a pool is given up with the last graph in it
             self._pool = torch.cuda.graph_pool_handle()
         graph = torch.cuda.CUDAGraph()
         stream = self._stream()
@@ -92,8 +97,11 @@ class TorchCudaEngine:
                 steps()
         except (RuntimeError, MemoryError) as error:
             self._pool = None
+            _FAILED.append(graph)
             raise capture_failure(error) from error
-        return _Graph(graph, self._stream)
+        captured = _Graph(graph, self._stream)
+        self._graphs.add(captured)
+        return captured
 
     def close(self):
         """Frees the network and all buffers; the caller has synchronised."""

@@ -14,6 +14,9 @@ log = logging.getLogger("edge_ssd")
 # different steps, which makes some tenths of a percent in twenty layers.
 _TOLERANCE = 0.02
 
+# More than the largest layers of an SSD take: its free memory is what the next ones are given.
+_POISONED_BYTES = 64 << 20
+
 
 class Convolution(nn.Module):
     """A convolution, the batch norm behind it folded in, and the ReLU behind that.
@@ -62,6 +65,9 @@ def fuse_relu(network, batch):
     layers = [module for module in network.modules() if isinstance(module, Convolution) and module.relu]
     _set_fused(layers, True)
     try:
+        if batch.is_cuda:
+            network(batch)  # algorithms are tried out, which writes every output several times
+            _poison_free_memory(batch)
         problem = _departure(plain, network(batch))
     except RuntimeError as error:
         problem = str(error).split("\n")[0]
@@ -69,6 +75,15 @@ def fuse_relu(network, batch):
         _set_fused(layers, False)
         log.warning("convolution and ReLU stay separate steps: %s", problem)
     return not problem
+
+
+def _poison_free_memory(batch):
+    """Has a GPU's next outputs begin as NaN: the fused step is given its own output, not yet written, as an addend
+    with the factor 0, and where cuDNN really adds that, what lay there before is in the result."""
+    torch.cuda.empty_cache()
+    count = _POISONED_BYTES // batch.element_size()
+    # In falling sizes, held together: what is free beside the outputs that are still held is filled, too.
+    _ = [batch.new_full((count >> i,), float("nan")) for i in range(8)]
 
 
 def _set_fused(layers, is_fused):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+import subprocess
+import sys
 import threading
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch")
 
 from edge_ssd import Detector, Frame  # noqa: E402
 from tests.backends.brightness import PRIORS, assert_same, brightness, camera_frames, on_cpu, small_spec  # noqa: E402
+from tests.conftest import ROOT  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
@@ -80,8 +82,8 @@ class TestImagesOnTheGpu:
     def image(self, rng):
         return rng.integers(0, 256, (480, 640, 3), np.uint8)
 
-    def _check(self, on_gpu, image):
-        ours = detector()
+    def _check(self, on_gpu, image, ours=None):
+        ours = ours or detector()
         found = ours.detect(Frame(on_gpu, timestamp_ns=0))
         assert tuple(ours.copies) == (0, 0)
         assert_same([found], on_cpu(brightness, small_spec(), [Frame(image, timestamp_ns=0)]))
@@ -97,14 +99,35 @@ class TestImagesOnTheGpu:
     def test_of_a_stream_that_is_not_done_with_it(self, image):
         import cupy
 
+        ours = detector()  # before: opening one waits for the whole GPU
         stream = cupy.cuda.Stream(non_blocking=True)
         with stream:
-            on_gpu = cupy.zeros_like(cupy.asarray(image))
-            large = cupy.ones((4096, 4096), cupy.float32)
-            for _ in range(20):
-                large = large @ large / 4096
-            on_gpu[...] = cupy.asarray(image) * large[0, 0].astype(cupy.uint8)
-            self._check(on_gpu, image)
+            pixels, large = cupy.asarray(image), cupy.ones(1 << 25, cupy.float32)
+            large *= 1  # compiles, as the copy does
+            on_gpu = pixels.copy()
+            on_gpu[...] = pixels
+            on_gpu.fill(0)
+            stream.synchronize()
+            for _ in range(1000):
+                large *= 1
+            on_gpu[...] = pixels
+            assert not stream.done
+            self._check(on_gpu, image, ours)
+
+    def test_of_a_stream_of_torchs_that_is_not_done_with_it(self, image):
+        """torch's array interface does not name the stream."""
+        ours, on_gpu = detector(), torch.zeros(image.shape, dtype=torch.uint8, device="cuda")
+        ours.detect(Frame(on_gpu, timestamp_ns=0))
+        final, stream = torch.from_numpy(image).cuda(), torch.cuda.Stream()
+        torch.cuda.synchronize()
+        with torch.cuda.stream(stream):
+            large = torch.ones((1 << 26,), device="cuda")
+            for _ in range(50):
+                large.mul_(1)
+            on_gpu.copy_(final * large[0].to(torch.uint8))
+            assert not stream.query()
+            found = ours.detect(Frame(on_gpu, timestamp_ns=0))
+        assert_same([found], on_cpu(brightness, small_spec(), [Frame(image, timestamp_ns=0)]))
 
     def test_by_dlpack_alone(self, image):
         class Exported:
@@ -121,7 +144,6 @@ class TestImagesOnTheGpu:
 
     def test_that_are_not_there_are_refused(self, image):
         """Ordinary memory under a GPU array's flag: an error before any launch."""
-
         wrong = SimpleNamespace()
         wrong.__cuda_array_interface__ = {**image.__array_interface__, "version": 3, "stream": None}
         with pytest.raises(ValueError, match="image: "):
@@ -159,15 +181,6 @@ def test_counting_counts():
     assert len(held) == counts.allocations == counts.waits == 2
 
 
-def test_what_cannot_be_captured_runs_plainly_and_says_so(rng, caplog):
-    with caplog.at_level(logging.WARNING, "edge_ssd"):
-        ours = detector(Brightness(waits=True))
-    assert "cannot be captured" in caplog.text
-    assert "plain launches" in ours.description
-    frames = camera_frames(rng, 3)
-    assert_same([ours.detect(frame) for frame in frames], on_cpu(brightness, small_spec(), frames))
-
-
 def test_it_is_captured_while_another_thread_allocates():
     """As a camera thread does that takes page-locked memory."""
     from cupy.cuda import runtime
@@ -191,3 +204,20 @@ def test_it_is_captured_while_another_thread_allocates():
         thread.join()
     assert errors == []
     assert all("CUDA graph" in text for text in described)
+
+
+def check_a_network_that_cannot_be_captured():
+    """Raises AssertionError unless it runs by plain launches. For a process of its own: torch before 2.12 keeps
+    something of a capture that failed."""
+    ours = detector(Brightness(waits=True))
+    assert "plain launches" in ours.description
+    frames = camera_frames(np.random.default_rng(0), 3)
+    assert_same([ours.detect(frame) for frame in frames], on_cpu(brightness, small_spec(), frames))
+
+
+def test_what_cannot_be_captured_runs_plainly_and_says_so():
+    module = "tests.backends.test_cuda_gpu"
+    code = f"import {module} as module; module.check_a_network_that_cannot_be_captured()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be captured" in done.stderr

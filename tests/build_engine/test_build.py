@@ -14,10 +14,8 @@ from edge_ssd.build_engine import build as building
 from edge_ssd.build_engine import compile as compiling
 from edge_ssd.build_engine import receipt, times
 from edge_ssd.build_engine.build import build
-from edge_ssd.build_engine.images import read_some
 from edge_ssd.build_engine.options import BuildOptions
 from edge_ssd.build_engine.report_html import page
-from edge_ssd.build_engine.verify import Form, compare
 
 from edge_ssd import Detector, SsdSpec
 from edge_ssd.cli import main
@@ -181,8 +179,8 @@ def test_the_receipt_of_an_int8_build(demo, capsys, monkeypatch):
         "--calibration-images",
         "8",
     ]
-    assert run(demo, *arguments, "--data", UNSEEN, "--max-drop", "50") == 0
-    assert "the budget of 50 holds" in capsys.readouterr().out
+    assert run(demo, *arguments, "--data", UNSEEN, "--max-drop", "3") == 0
+    assert "the budget of 3 holds" in capsys.readouterr().out
     report = json.loads((demo.parent / "demo.int8-cpu.report.json").read_text())
     fp32, fp16, int8 = report["precisions"]
     assert fp32["AP"] > 60
@@ -265,29 +263,6 @@ def test_a_budget_that_cannot_hold_is_said_and_nothing_is_built(folder, monkeypa
     assert 'class="verdict broken"' in (folder / "small.int8.report.html").read_text()
 
 
-def test_on_photos_of_cells_every_precision_finds_what_fp32_does(shared_folder, demo):
-    """Real photos, which this network was not made for: what is measured is how far the heads move."""
-    data = shared_folder / "data" / "bccd"
-    if not data.is_dir():
-        pytest.skip(f"no BCCD at {data}")
-    truth, photos = Form(demo, threads=1), read_some(data, 4, "val")
-    # Of the heads' size, about twice what was seen: 0.001 where layers round to 11 bits, 0.06 where to 8.
-    for precision, limit in (("fp16", 0.003), ("int8", 0.12)):
-        options = BuildOptions(
-            str(demo),
-            precision,
-            runtime="cpu",
-            calibration=str(data),
-            calibration_split="train",
-            calibration_images=16,
-            threads=1,
-            progress=False,
-        )
-        found = {d.step: d for d in compare(truth, Form(build(options).onnx, threads=1), photos)}
-        assert 1e-4 < found["loc"].value < limit
-        assert 1e-4 < found["conf"].value < limit
-
-
 # ---------------------------------------------------------------------------------------------------------
 # wrong use
 
@@ -304,6 +279,7 @@ def test_on_photos_of_cells_every_precision_finds_what_fp32_does(shared_folder, 
         (["--precision", "int8", "--calibration", "no-such-folder"], "no such folder of calibration images"),
         (["--batch", "4", "2", "8"], "expected 1 <= MIN <= OPT <= MAX, got 4 2 8"),
         (["--out", "no-such-folder/x.onnx"], "no such folder to write to"),
+        (["--out", "small.onnx"], "is the model itself"),
         (["--out", "x.engine"], r"expected a name that ends in \.onnx"),
         (["--calibration", "images", "--calibration-images", "0"], "expected at least 1"),
     ],

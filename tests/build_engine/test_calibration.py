@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import cv2
@@ -12,6 +13,7 @@ from edge_ssd.build_engine.histogram import Histogram
 from edge_ssd.build_engine.images import CalibrationImages
 from edge_ssd.build_engine.model_file import load_model
 
+from edge_ssd.engine_file import file_sha256
 from tests.build_engine.graphs import residual, save, small_spec
 
 
@@ -72,19 +74,13 @@ def test_nan_is_named():
         calibrated([np.array([np.nan])], "minmax")
 
 
-def test_a_table_comes_back_from_its_file_and_its_hash_is_of_its_content(tmp_path):
+def test_the_hash_of_a_table_is_that_of_its_file(tmp_path):
     table = Table("minmax", 3, "photos/", "ab", {"x": (-1.0, 2.0)}, {"x": (-1.0, 3.0)})
     table.save(tmp_path / "t.json")
-    assert Table.load(tmp_path / "t.json") == table
-    assert Table.load(tmp_path / "t.json").sha256 == table.sha256
+    assert file_sha256(tmp_path / "t.json") == table.sha256
+    assert json.loads((tmp_path / "t.json").read_text())["ranges"] == {"x": [-1.0, 2.0]}
     other = Table("minmax", 3, "photos/", "ab", {"x": (-1.0, 2.5)}, {"x": (-1.0, 3.0)})
     assert other.sha256 != table.sha256
-
-
-def test_a_file_of_another_kind_is_no_table(tmp_path):
-    (tmp_path / "t.json").write_text('{"format": "other"}')
-    with pytest.raises(ValueError, match="expected a calibration table"):
-        Table.load(tmp_path / "t.json")
 
 
 @pytest.mark.parametrize("batch", ["batch", 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from edge_ssd.build_engine.int8 import quantise_for_cpu
 
 from edge_ssd.gpu_info import GpuInfo
 from tests.build_engine.graphs import residual, save, small_spec
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -32,8 +34,23 @@ def test_every_file_has_a_time_in_onnx_runtime(paths):
 
 
 def test_without_openvino_it_has_no_column(paths, monkeypatch):
-    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.setitem(sys.modules, "edge_ssd.engines.openvino_engine", None)
     assert len(times.time_files(paths, small_spec(), "cpu", threads=1)) == 1
+
+
+def test_ctrl_c_still_works_after_openvino(paths):
+    """In a process of its own, for what it is about is a segmentation fault."""
+    pytest.importorskip("openvino")
+    code = (
+        "import signal, sys; from pathlib import Path; from edge_ssd.build_engine.times import time_files;"
+        "from edge_ssd import SsdSpec; paths = [Path(p) for p in sys.argv[1:]];"
+        "found = time_files(paths, SsdSpec.load(paths[0].with_suffix('.json')), 'cpu', 1);"
+        "assert any(name.startswith('OpenVINO') for name in found), found;"
+        "signal.signal(signal.SIGINT, lambda *_: sys.exit(7)); signal.raise_signal(signal.SIGINT)"
+    )
+    command = [sys.executable, "-c", code, *map(str, paths)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 7, done.stderr
 
 
 class FakeEngine:

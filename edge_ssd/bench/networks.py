@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from edge_ssd.boxes import encode_boxes
+from ..boxes import encode_boxes
 
-# (architecture, columns of conf): what the benchmarks run when no model is named.
-RANDOM_NETWORKS = (("ssdlite320_mobilenet_v3_large", 91), ("ssd300_vgg16", 81))
-
-# SSD300's frames per second on a Titan X: the paper's early abstract; as published, batch 1; batch 8.
-PAPER_FPS = (58, 46, 59)
+# Columns of conf, background included, by architecture: those of COCO in each.
+COLUMNS = {"ssdlite320_mobilenet_v3_large": 91, "ssd300_vgg16": 81, "ssd512_vgg16": 81}
 
 _BACKGROUND_BIAS = 6
 
 
-def random_network(arch, columns):
+def random_network(arch):
     """An `Ssd` with random weights, in evaluation mode, and its SsdSpec.
 
-    columns: of conf, background included. Untrained but for the bias of background, which is the first thing
+    arch: of COLUMNS. Untrained but for the bias of background, which is the first thing
     that training raises: without it all classes of all priors are nearly alike, which no image makes a
     trained network say. The same weights every time. Raises ImportError without torch.
     """
     import torch
 
-    from edge_ssd.training.models import build_model
+    from ..training.models import build_model
 
+    columns = COLUMNS[arch]
     torch.manual_seed(0)
     model = build_model(arch, columns).eval()
     for predictor in model.head.classification_head.module_list:
@@ -41,3 +41,15 @@ def offsets_to_one_place(priors):
     """
     box = np.tile(np.array([[0.4, 0.4, 0.6, 0.6]], np.float32), (len(priors), 1))
     return encode_boxes(box, priors, (0.1, 0.2))
+
+
+def save_random_network(arch, folder):
+    """The same as ONNX file and as checkpoint, each with its spec, in `folder`: path of the .onnx file."""
+    from ..training.checkpoint import save_checkpoint
+    from ..training.export_onnx import export_onnx
+
+    network, spec = random_network(arch)
+    path = Path(folder) / f"{arch}.onnx"
+    save_checkpoint(path.with_suffix(".pt"), network, spec)
+    export_onnx(network, spec, path)
+    return path

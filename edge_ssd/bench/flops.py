@@ -1,0 +1,40 @@
+"""How much arithmetic a network is: multiply-adds of its convolutions and matrix products."""
+
+from __future__ import annotations
+
+import math
+
+
+def giga_multiply_adds(path):
+    """Of one image through an ONNX model, in 10^9, as torchvision's documentation counts its "GFLOPS".
+
+    None without the onnx package, or where a shape is not known.
+    """
+    try:
+        import onnx
+    except ImportError:
+        return None
+    model = onnx.load(str(path))
+    for entry in model.graph.input:
+        entry.type.tensor_type.shape.dim[0].dim_value = 1
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    shapes = {i.name: tuple(i.dims) for i in graph.initializer}
+    for value in (*graph.value_info, *graph.output, *graph.input):
+        shapes[value.name] = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)
+    total = 0
+    for node in graph.node:
+        per_output = _multiply_adds_per_output(node, shapes)
+        outputs = math.prod(shapes.get(node.output[0], (0,)))
+        if per_output and not outputs:
+            return None
+        total += per_output * outputs
+    return total / 1e9
+
+
+def _multiply_adds_per_output(node, shapes):
+    """For one element of its output; 0 for a node that only moves or adds."""
+    if node.op_type == "Conv":
+        return math.prod(shapes[node.input[1]][1:])
+    if node.op_type in ("Gemm", "MatMul"):
+        return shapes.get(node.input[0], (0,))[-1]
+    return 0

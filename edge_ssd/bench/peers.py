@@ -1,0 +1,244 @@
+"""Peers: the same network as one would run it without this package, in a few lines each."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .. import reference
+from ..cpu_info import usable_cores
+from ..priors import make_priors
+from ..spec import SsdSpec
+from .frames import MemorySource
+
+
+class PeerRunner:
+    """cv2.dnn.blobFromImage, the peer's network, softmax and decoding in NumPy, cv2.dnn.NMSBoxesBatched.
+
+    A subclass gives `_network(blob)` -> loc, conf, and `description`.
+    Raises ValueError for a spec that this does not follow, and for more than one image at a time.
+    """
+
+    def __init__(self, spec, score_threshold, batch):
+        _check_followed(spec)
+        if batch != 1:
+            raise ValueError("batch: peers are measured with one image at a time")
+        self._spec, self._threshold, self._priors = spec, score_threshold, make_priors(spec)
+        self._blob = np.random.default_rng(0).normal(size=(1, 3, *spec.input.size)).astype(np.float32)
+
+    def detect(self, image):
+        """See Runner."""
+        return self._stages(image)[0]
+
+    def heads(self, blob):
+        """See Runner."""
+        return self._network(blob)
+
+    def run_frames(self, images, calls):
+        """See Runner."""
+        times, source = [], MemorySource(images, calls)
+        for i in range(calls):
+            start = time.perf_counter()
+            frame = source.frame(i)
+            _, stages = self._stages(frame.image)
+            whole = (time.perf_counter() - start) * 1e3
+            times.append({"capture": frame.capture_ms, **stages, "age": whole, "frame": whole})
+        return times
+
+    def run_network(self, calls):
+        """See Runner."""
+        for _ in range(calls):
+            self._network(self._blob)
+
+    def _stages(self, image):
+        spec = self._spec.input
+        started = time.perf_counter()
+        blob = cv2.dnn.blobFromImage(image, 1 / spec.std[0], spec.size[::-1], spec.mean, spec.color == "rgb")
+        prepared = time.perf_counter()
+        loc, conf = self._network(blob)
+        inferred = time.perf_counter()
+        found = self._finish(loc[0], conf[0], image.shape)
+        finished = time.perf_counter()
+        marks = (started, prepared, inferred, finished)
+        names = ("preprocess", "infer", "postprocess")
+        return found, {name: (b - a) * 1e3 for name, a, b in zip(names, marks, marks[1:])}
+
+    def _finish(self, loc, conf, shape):
+        exps = np.exp(conf - conf.max(axis=1, keepdims=True))
+        scores = (exps / exps.sum(axis=1, keepdims=True))[:, 1:]
+        rows, labels = np.nonzero(scores > self._threshold)
+        boxes = reference.decode_boxes(loc[rows], self._priors[rows], self._spec.variance)
+        boxes *= np.tile(shape[1::-1], 2)
+        best = scores[rows, labels]
+        if not len(rows):
+            return boxes, best, labels
+        corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+        threshold = self._spec.postprocess.iou_threshold
+        kept = cv2.dnn.NMSBoxesBatched(corners, best, labels, self._threshold, threshold)
+        return boxes[kept], best[kept], labels[kept]
+
+
+class OpenCvRunner(PeerRunner):
+    """OpenCV's DNN module on the same ONNX file."""
+
+    def __init__(self, model, score_threshold, batch=1, threads=0):
+        super().__init__(SsdSpec.load(Path(model).with_suffix(".json")), score_threshold, batch)
+        cv2.setNumThreads(threads or usable_cores())
+        self._net = cv2.dnn.readNetFromONNX(for_opencv(model))
+        self._outputs = [self._spec.outputs.loc, self._spec.outputs.conf]
+        self.description = f"OpenCV {cv2.__version__} DNN + NMSBoxesBatched"
+
+    def _network(self, blob):
+        self._net.setInput(blob)
+        return self._net.forward(self._outputs)
+
+
+class OpenVinoRunner(PeerRunner):
+    """OpenVINO with its own defaults on the same ONNX file."""
+
+    def __init__(self, model, score_threshold, batch=1, threads=0):
+        import openvino
+
+        super().__init__(SsdSpec.load(Path(model).with_suffix(".json")), score_threshold, batch)
+        core = openvino.Core()
+        network = core.read_model(model)
+        network.reshape([1, 3, *self._spec.input.size])
+        limit = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+        compiled = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "LATENCY", **limit})
+        precision = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        self._compiled = compiled
+        self.description = f"OpenVINO {openvino.__version__.split('-')[0]}, {precision} + NMSBoxesBatched"
+
+    def _network(self, blob):
+        values = self._compiled([blob])
+        return values[self._spec.outputs.loc], values[self._spec.outputs.conf]
+
+
+class TorchRunner(PeerRunner):
+    """torch as it comes: eager, float32, on the CPU."""
+
+    _how = "eager"
+
+    def __init__(self, model, score_threshold, batch=1, threads=0):
+        import torch
+
+        from ..training.checkpoint import load_model
+
+        network, spec = load_model(model)
+        super().__init__(spec, score_threshold, batch)
+        torch.set_num_threads(threads or usable_cores())
+        self._torch = torch
+        self._model = self._prepared(network.eval())
+        self.description = f"torch {torch.__version__}, {self._how} + NMSBoxesBatched"
+
+    def _prepared(self, network):
+        return network
+
+    def _network(self, blob):
+        with self._torch.inference_mode():
+            loc, conf = self._model(self._torch.from_numpy(blob))
+        return loc.numpy(), conf.numpy()
+
+
+class CompiledTorchRunner(TorchRunner):
+    """torch.compile of the same network. Raises ValueError when it does not compile here."""
+
+    _how = "compiled"
+
+    def _prepared(self, network):
+        compiled = self._torch.compile(network)
+        try:
+            with self._torch.inference_mode():
+                compiled(self._torch.from_numpy(self._blob))
+        except Exception as error:  # of the compiler, of Triton, of a missing g++: no common base
+            raise ValueError(f"torch.compile fails here: {str(error).splitlines()[0]}") from error
+        return compiled
+
+
+class TorchvisionRunner:
+    """torchvision's own detector with the same weights: eager, image to boxes, on the CPU.
+
+    Raises ValueError for a network that torchvision does not have.
+    """
+
+    def __init__(self, model, score_threshold, batch=1, threads=0):
+        import torch
+        import torchvision
+
+        from ..training.checkpoint import load_model
+
+        network, spec = load_model(model)
+        builder = getattr(torchvision.models.detection, spec.name, None)
+        if builder is None or batch != 1:
+            raise ValueError(f"torchvision has no {spec.name}, or takes one image at a time here")
+        torch.set_num_threads(threads or usable_cores())
+        self._torch, self._threshold = torch, score_threshold
+        options = {"weights": None, "weights_backbone": None, "num_classes": spec.num_columns}
+        self._model = builder(**options, score_thresh=score_threshold).eval()
+        self._model.load_state_dict(network.state_dict())
+        self.description = f"torchvision {torchvision.__version__}, eager"
+
+    def detect(self, image):
+        """See Runner."""
+        with self._torch.inference_mode():
+            pixels = self._torch.from_numpy(image).flip(-1).permute(2, 0, 1).float().div(255)
+            found = self._model([pixels])[0]
+        return found["boxes"].numpy(), found["scores"].numpy(), found["labels"].numpy() - 1
+
+    def heads(self, blob):
+        """None: its network is not to be had alone."""
+
+    def run_frames(self, images, calls):
+        """See Runner."""
+        times, source = [], MemorySource(images, calls)
+        for i in range(calls):
+            start = time.perf_counter()
+            frame = source.frame(i)
+            self.detect(frame.image)
+            whole = (time.perf_counter() - start) * 1e3
+            times.append({"capture": frame.capture_ms, "age": whole, "frame": whole})
+        return times
+
+    run_network = None
+
+
+def for_opencv(model):
+    """The model as bytes that OpenCV reads: x * HardSigmoid(y) is taken for HardSwish(y) by its importer
+    (5.0.0), so HardSigmoid is written out as Clip(alpha * x + beta, 0, 1)."""
+    import onnx
+
+    graph = onnx.load(str(model))
+    nodes, constants = [], {}
+    for node in graph.graph.node:
+        if node.op_type != "HardSigmoid":
+            nodes.append(node)
+            continue
+        values = {"alpha": 0.2, "beta": 0.5, **{a.name: a.f for a in node.attribute}, "zero": 0.0, "one": 1.0}
+        names = {key: f"for_opencv_{key}_{value:.6f}" for key, value in values.items()}
+        constants.update((names[key], value) for key, value in values.items())
+        scaled, shifted = f"{node.output[0]}_scaled", f"{node.output[0]}_shifted"
+        nodes += [
+            onnx.helper.make_node("Mul", [node.input[0], names["alpha"]], [scaled]),
+            onnx.helper.make_node("Add", [scaled, names["beta"]], [shifted]),
+            onnx.helper.make_node("Clip", [shifted, names["zero"], names["one"]], [node.output[0]]),
+        ]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    graph.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()
+    )
+    return np.frombuffer(graph.SerializeToString(), np.uint8)
+
+
+def _check_followed(spec):
+    """Raises ValueError for a spec that PeerRunner does not follow."""
+    followed = (
+        spec.input.resize == "stretch"
+        and len(set(spec.input.std)) == 1
+        and (spec.score_activation, spec.background_index, spec.loc_order) == ("softmax", 0, "cxcywh")
+    )
+    if not followed:
+        raise ValueError(f"{spec.name}: peers are measured for stretched, softmaxed SSDs only")

@@ -1,0 +1,136 @@
+"""How one Subject runs in its own process: a Runner, opened by name."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..backends import load_backend
+from ..detector import Detector, DetectorOptions
+from ..pipeline import run_pipeline
+from .frames import MemorySource
+
+
+class Runner(Protocol):
+    """description: engine and device, and how the rest is done."""
+
+    description: str
+
+    def detect(self, image) -> Any:
+        """Detections of a BGR image: boxes (N, 4) x1 y1 x2 y2 in pixels, scores (N,), labels (N,)."""
+
+    def heads(self, blob) -> tuple[np.ndarray, np.ndarray] | None:
+        """loc and conf for a (1, 3, H, W) float32 blob; None where they cannot be had."""
+
+    def run_frames(self, images, calls) -> list[dict]:
+        """Stage times in milliseconds of so many frames (or batches), "frame" the sum of them, "age" with it."""
+
+    def run_network(self, calls) -> None:
+        """The network alone, so many times."""
+
+
+class DetectorRunner:
+    """A Detector of this package.   batch: images in one call.   threads: of the CPU, 0: all cores."""
+
+    def __init__(self, model, score_threshold, batch=1, threads=0, engine="auto"):
+        options = DetectorOptions(score_threshold=score_threshold, threads=threads, engine=engine)
+        self._use(load_backend(model, options), batch)
+
+    def _use(self, backend, batch):
+        self._backend, self._batch = backend, batch
+        self._detector = Detector(backend)
+        self.description = self._detector.description
+        self._network = None
+
+    def detect(self, image):
+        """See Runner."""
+        found = self._detector.detect(image)
+        return found.boxes, found.scores, found.labels
+
+    def heads(self, blob):
+        """See Runner."""
+        if self._backend.depth > 1:
+            return None  # on the GPU: `edge-ssd verify` compares them
+        return tuple(values.copy() for values in self._backend.infer(blob.astype(self._dtype, copy=False)))
+
+    def run_frames(self, images, calls):
+        """See Runner. Through `run_pipeline`, with all that it overlaps."""
+        if self._batch > 1:
+            return self._run_batches(images, calls)
+        times, before = [], time.perf_counter()
+
+        def note(statistics):
+            nonlocal before
+            now = time.perf_counter()
+            times.append({**statistics.latest.timing_ms, "frame": (now - before) * 1e3})
+            before = now
+
+        source = MemorySource(images, calls, self._detector.allocate)
+        run_pipeline(source, self._detector, [], on_frame=note)
+        return times
+
+    def _run_batches(self, images, calls):
+        source, times = MemorySource(images, 0, self._detector.allocate), []
+        for i in range(calls):
+            start = time.perf_counter()
+            frames = [source.frame(i * self._batch + k) for k in range(self._batch)]
+            self._detector.detect_batch(frames)
+            ms = (time.perf_counter() - start) * 1e3
+            capture_ms = sum(frame.capture_ms for frame in frames)
+            times.append({"capture": capture_ms, **self._detector.timing_ms, "age": ms, "frame": ms})
+        return times
+
+    def run_network(self, calls):
+        """See Runner."""
+        if self._network is None:
+            self._network = self._network_alone()
+        self._network(calls)
+
+    def _network_alone(self):
+        spec, engine = self._backend.spec, self._backend.engine
+        shape = (self._batch, 3, *spec.input.size)
+        noise = np.random.default_rng(0).normal(size=shape).astype(engine.input_dtype)
+        if self._backend.depth > 1:
+            from .gpu_network import captured_network
+
+            return captured_network(engine, noise)
+
+        def run(calls):
+            for _ in range(calls):
+                engine.infer(noise)
+
+        return run
+
+    @property
+    def _dtype(self):
+        return self._backend.engine.input_dtype
+
+
+class TorchCpuRunner(DetectorRunner):
+    """A checkpoint through this package's torch engine on the CPU, also where there is a GPU."""
+
+    def __init__(self, model, score_threshold, batch=1, threads=0):
+        from ..backends.cpu import CpuBackend
+        from ..engines.torch_engine import TorchEngine
+
+        engine, spec = TorchEngine.open(model, threads=threads)
+        options = DetectorOptions(score_threshold=score_threshold)
+        self._use(CpuBackend(engine, options.applied_to(spec)), batch)
+
+
+def open_runner(subject, **options):
+    """The Runner of a Subject. options: score_threshold, batch, threads."""
+    from . import peers
+
+    openers = {
+        "detector": DetectorRunner,
+        "checkpoint_on_cpu": TorchCpuRunner,
+        "opencv": peers.OpenCvRunner,
+        "openvino": peers.OpenVinoRunner,
+        "torch": peers.TorchRunner,
+        "torch_compile": peers.CompiledTorchRunner,
+        "torchvision": peers.TorchvisionRunner,
+    }
+    return openers[subject.runner](subject.model, **options, **dict(subject.options))

@@ -1,0 +1,136 @@
+"""A Subject in a process of its own, idle between its turns: thread pools of several do not disturb each other."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_START_S = 300  # torch.compile and TensorRT take their time
+_REPLY_S = 300
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn took. calls: of the network.   seconds: of the whole turn.   cpu_s: CPU time in it.
+    times: of each frame or batch, {stage: milliseconds}; () for the network alone.
+    """
+
+    calls: int
+    seconds: float
+    cpu_s: float
+    times: list[dict] = field(default_factory=list)
+
+
+class WorkerFailed(RuntimeError):
+    """A Subject that could not be opened or run; the text says why, in one line."""
+
+
+class Worker:
+    """Opens a Subject and waits for turns.
+
+    images: BGR arrays.   options: score_threshold, batch, threads.   Raises WorkerFailed.
+    """
+
+    def __init__(self, subject, images, **options):
+        context = multiprocessing.get_context("spawn")
+        self._pipe, child = context.Pipe()
+        self._process = context.Process(target=_serve, args=(child, subject, images, options), daemon=True)
+        self._process.start()
+        child.close()
+        self.description, self.has_network = self._reply(_START_S)
+        self.cpu_s, self.memory_mib = 0.0, 0.0
+
+    def detect(self, count):
+        """[(boxes, scores, labels)] of the first images."""
+        return self._ask("detect", count)
+
+    def heads(self, blob):
+        """loc, conf of a blob, or None; see Runner."""
+        return self._ask("heads", blob)
+
+    def frames(self, calls):
+        """The Turn of so many frames, or batches."""
+        return self._turn("frames", calls)
+
+    def network(self, calls):
+        """The Turn of so many calls of the network alone."""
+        return self._turn("network", calls)
+
+    def close(self):
+        """Ends the process."""
+        with suppress(OSError):
+            self._pipe.send(None)
+        self._process.join(10)
+        if self._process.is_alive():
+            self._process.kill()
+
+    def _turn(self, kind, calls):
+        turn, self.cpu_s, self.memory_mib = self._ask(kind, calls)
+        return turn
+
+    def _ask(self, *request):
+        try:
+            self._pipe.send(request)
+        except OSError:
+            raise WorkerFailed(self._end_shown()) from None
+        return self._reply(_REPLY_S)
+
+    def _reply(self, limit_s):
+        try:
+            if not self._pipe.poll(limit_s):
+                self._process.kill()
+                raise WorkerFailed(f"no answer within {limit_s} s")
+            problem, value = self._pipe.recv()
+        except (EOFError, OSError):
+            raise WorkerFailed(self._end_shown()) from None
+        if problem:
+            raise WorkerFailed(problem)
+        return value
+
+    def _end_shown(self):
+        self._process.join(5)
+        return f"its process ended with exit code {self._process.exitcode}"
+
+
+def _serve(pipe, subject, images, options):
+    from .runners import open_runner
+
+    # What libraries print is not the benchmark's; a crash still shows by its exit code.
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(quiet, stream)
+    try:
+        runner = open_runner(subject, **options)
+        answers = {
+            "detect": lambda count: [runner.detect(image) for image in images[:count]],
+            "heads": runner.heads,
+            "frames": lambda calls: _timed(lambda: runner.run_frames(images, calls), calls),
+            "network": lambda calls: _timed(lambda: runner.run_network(calls), calls),
+        }
+        pipe.send(("", (runner.description, runner.run_network is not None)))
+        while request := pipe.recv():
+            kind, argument = request
+            pipe.send(("", answers[kind](argument)))
+    except Exception as error:
+        pipe.send((f"{type(error).__name__}: {' '.join(str(error).split())}"[:300], None))
+
+
+def _timed(work, calls):
+    before, start = time.process_time(), time.perf_counter()
+    times = work() or []
+    seconds, cpu_s = time.perf_counter() - start, time.process_time() - before
+    return Turn(calls, seconds, cpu_s, times), time.process_time(), _peak_memory_mib()
+
+
+def _peak_memory_mib():
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,0 +1,175 @@
+"""`edge-ssd bench`, `python -m benchmarks.fps`: frames per second of every engine here, beside its peers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+DESCRIPTION = """\
+Frames per second and latency of a model on every engine and precision that this machine has, camera to detections
+and of the network alone, beside OpenCV DNN, OpenVINO, torch and torchvision on the same images where they are
+installed. Each runs in a process of its own; they take turns. Before, each has to give the reference's results.
+
+  edge-ssd bench                                     # the demo model and SSD300-VGG16 (random weights)
+  edge-ssd bench --model mine.onnx --source clip.mp4 --out bench_mine
+  edge-ssd bench --model ssdlite320_mobilenet_v3_large --batch 1 8 --seconds 60
+"""
+_SOURCE = "demo://?seed=7&size=640x480&frames=48"
+
+
+def add_parser(subparsers):
+    """Adds `bench` to the commands of `edge-ssd`."""
+    parser = subparsers.add_parser(
+        "bench",
+        help="frames per second here, beside peers and the paper's Titan X",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    parser.set_defaults(main=main)
+
+
+def add_arguments(parser):
+    """The options of `bench`."""
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="M",
+        help="an .onnx with what lies beside it (.fp16.onnx, .int8.onnx, .engine, .pt), an engine, a checkpoint, a "
+        "shipped model's name, or an architecture's for random weights; may be given several times",
+    )
+    parser.add_argument("--source", default=_SOURCE, metavar="S", help="images: a video, folder or demo://")
+    parser.add_argument("--batch", type=_positive, nargs="+", default=[1], metavar="B", help="default: 1")
+    parser.add_argument("--seconds", type=_seconds, default=20, metavar="S", help="of each row (default: 20)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
+    parser.add_argument("--score-threshold", type=float, default=0.5, metavar="T", help="default: 0.5")
+    parser.add_argument("--no-peers", action="store_true", help="this package's engines alone")
+    parser.add_argument("--out", metavar="DIR", help="bench.html, bench.json and PNG files go there")
+
+
+def _positive(text):
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def _seconds(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value <= 3600:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, at most 3600, got {text!r}")
+    return value
+
+
+def main(arguments):
+    """Measures, prints a table and writes the report; 1 when nothing could be measured."""
+    from ..bench.frames import load_images
+    from ..bench.report import new_report, text_of
+
+    images = load_images(arguments.source)
+    height, width = images[0].shape[:2]
+    report = new_report(
+        {
+            "source": arguments.source,
+            "images": len(images),
+            "image_size": f"{width}x{height}",
+            "seconds_per_row": arguments.seconds,
+            "threads": arguments.threads or "all cores",
+            "score_threshold": arguments.score_threshold,
+        }
+    )
+    with tempfile.TemporaryDirectory() as folder, _progress() as progress:
+        for name in arguments.model or _defaults():
+            _measure(report, name, Path(folder), images, arguments, progress)
+    if arguments.out:
+        _write(report, Path(arguments.out))
+    print(text_of(report))
+    return 0 if any(row["status"] == "ok" for model in report["models"] for row in model["rows"]) else 1
+
+
+def _defaults():
+    from importlib.util import find_spec
+
+    if find_spec("torch"):
+        return ["demo", "ssd300_vgg16"]
+    print("SSD300-VGG16 needs the 'torch' package: pip install edge-ssd[train]", file=sys.stderr)
+    return ["demo"]
+
+
+def _measure(report, name, folder, images, arguments, progress):
+    from ..bench.measure import Plan, measure
+    from ..bench.report import add_model
+    from ..bench.subjects import subjects_of
+
+    model, is_random = _model_file(name, folder)
+    rows, verdicts = [], []
+    for batch in arguments.batch:
+        plan = Plan(arguments.seconds, batch, arguments.threads, arguments.score_threshold, progress)
+        subjects = subjects_of(model, with_peers=not arguments.no_peers and batch == 1)
+        measured, verdict = measure(subjects, images, plan)
+        rows += measured
+        verdicts.append(verdict)
+    worst = max(verdicts, key=lambda verdict: len(verdict.remarks))
+    add_model(report, model, is_random, rows, worst)
+
+
+def _model_file(name, folder):
+    """The file of a model, and whether its weights are random."""
+    from ..bench.networks import COLUMNS, save_random_network
+    from ..models import find_model
+
+    if name in COLUMNS:
+        return save_random_network(name, folder), True
+    path = Path(name)
+    if not path.suffix:
+        path = find_model(name)
+    if path.suffix not in (".onnx", ".engine", ".pt"):
+        raise ValueError(f"{path}: expected .onnx, .engine or .pt, or one of {', '.join(COLUMNS)}")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such model file")
+    return path, False
+
+
+def _write(report, folder):
+    from ..bench.report import write_json
+    from ..files import replacing
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(report, folder / "bench.json")
+    try:
+        from ..bench.page import html_of
+    except ImportError as error:
+        raise ImportError(
+            f"The page needs the 'matplotlib' package ({error}): pip install edge-ssd[eval]"
+        ) from None
+    html, files = html_of(report)
+    for name, png in files.items():
+        with replacing(folder / name) as temporary:
+            temporary.write_bytes(png)
+    with replacing(folder / "bench.html") as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    print(f"written: {folder / 'bench.html'}, bench.json", file=sys.stderr)
+
+
+@contextmanager
+def _progress():
+    """A function (done, total, text) that shows a bar on standard error, where that is a terminal."""
+    from tqdm import tqdm
+
+    bar = tqdm(
+        disable=not sys.stderr.isatty(), bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]", leave=False
+    )
+
+    def show(done, total, text):
+        bar.total, bar.n = total, done
+        bar.set_description_str(text)
+
+    try:
+        yield show
+    finally:
+        bar.close()

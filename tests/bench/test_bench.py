@@ -1,0 +1,250 @@
+"""`edge-ssd bench`, whole: a small model, its peers, the report and its page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import jsonschema
+import numpy as np
+import pytest
+
+from edge_ssd.bench import check, disturbance, measure
+from edge_ssd.bench.frames import MemorySource, load_images
+from edge_ssd.bench.measure import Plan, row_of
+from edge_ssd.bench.page import html_of
+from edge_ssd.bench.report import SCHEMA_FILE, read_report, text_of
+from edge_ssd.bench.subjects import Subject, subjects_of
+from edge_ssd.bench.worker import Worker, WorkerFailed
+from edge_ssd.cli import main
+from tests.onnx_graphs import save_planted_model
+from tests.specs import grid_spec
+
+CAMERA = "demo://?seed=1&size=160x120&frames=3"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A model that sees a cat in each quarter."""
+    conf = np.tile([0.0, 3.0, -3.0], (4, 1))
+    spec = replace(grid_spec(2, 2), name="quarters")
+    return save_planted_model(tmp_path_factory.mktemp("model"), np.zeros((4, 4)), conf, spec)
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    """What the command wrote."""
+    folder = tmp_path_factory.mktemp("bench")
+    command = ["bench", "--model", str(model), "--source", CAMERA, "--seconds", "0.1", "--batch", "1", "2"]
+    assert main([*command, "--threads", "1", "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(folder):
+    return read_report(folder / "bench.json")
+
+
+def rows_of(report):
+    return {(row["name"], row["precision"], row["batch"]): row for row in report["models"][0]["rows"]}
+
+
+class TestTheReport:
+    """JSON by its schema, a page that needs nothing else."""
+
+    def test_it_follows_its_schema(self, report):
+        jsonschema.validate(report, json.loads(SCHEMA_FILE.read_text()))
+
+    def test_ours_and_peers_are_measured(self, report):
+        rows = rows_of(report)
+        for name in ("ONNX Runtime", "OpenCV DNN"):
+            row = rows[name, "fp32", 1]
+            assert row["status"] == "ok", row
+            assert row["fps"]["low"] <= row["fps"]["median"] <= row["fps"]["high"]
+            assert row["network_fps"]["median"] > 0
+            stages = row["stage_ms"]
+            assert set(stages) == {"capture", "preprocess", "infer", "postprocess", "age", "frame"}
+            parts = sum(stages[s]["p50"] for s in ("capture", "preprocess", "infer", "postprocess"))
+            assert parts <= 1.5 * stages["frame"]["p50"]
+            assert stages["frame"]["p50"] <= stages["frame"]["p99"] <= stages["frame"]["max"]
+            assert len(row["fps_over_time"]) >= 3
+        assert rows["ONNX Runtime", "fp32", 2]["status"] == "ok"
+        assert ("OpenCV DNN", "fp32", 2) not in rows
+
+    def test_what_is_missing_says_why(self, report):
+        rows = rows_of(report)
+        assert rows["torch eager", "fp32", 1]["reason"] == "no checkpoint quarters.pt beside the model"
+        assert all(row["status"] == "ok" or row["reason"] for row in rows.values())
+
+    def test_a_network_that_is_not_the_papers_stands_by_itself(self, report):
+        (model,) = report["models"]
+        assert model["titan_x_fps"] == []
+        assert model["priors"] == 4
+        assert "Titan X" in text_of(report)
+
+    def test_the_page_needs_nothing_else(self, folder, report):
+        text = (folder / "bench.html").read_text()
+        assert "<script" not in text
+        assert 'src="data:image/png;base64,' in text
+        assert "http" not in text.replace("https://json-schema.org", "")
+        assert "SSD300, early abstract" in text
+        assert "Not measured" in text
+        names = {path.name for path in folder.glob("*.png")}
+        assert names == {f"quarters_{kind}.png" for kind in ("fps", "stages", "latency", "time")}
+
+    def test_networks_of_the_paper_are_compared(self, report):
+        changed = json.loads(json.dumps(report))
+        changed["models"][0]["titan_x_fps"] = [58, 46, 59]
+        html, _ = html_of(changed)
+        assert "<th>x 58</th>" in html
+        assert "x 58" in text_of(changed)
+
+    def test_a_report_of_something_else_is_refused(self, tmp_path):
+        (tmp_path / "a.json").write_text('{"AP": 1}')
+        with pytest.raises(ValueError, match=r"no report of edge-ssd bench"):
+            read_report(tmp_path / "a.json")
+
+
+class TestBadInput:
+    """One line, exit code 1."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["--model", "missing.onnx"], "missing.onnx: no such model file"),
+            (["--model", "yolo"], "yolo"),
+            (["--source", "demo://?seed=x"], "seed"),
+            (["--source", "missing.mp4"], "missing.mp4"),
+        ],
+    )
+    def test_it_is_named(self, capsys, arguments, said):
+        assert main(["bench", *arguments]) == 1
+        error = capsys.readouterr().err
+        assert said in error
+        assert error.count("\n") == 1
+
+    def test_a_live_source_measures_its_camera(self, monkeypatch):
+        class Live:
+            is_live = True
+
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *_):
+                pass
+
+        monkeypatch.setattr("edge_ssd.bench.frames.open_source", lambda _: Live())
+        with pytest.raises(ValueError, match="a benchmark needs a recording"):
+            load_images("0")
+
+
+class TestWorkers:
+    """A process for each; one that fails is a row."""
+
+    def test_a_wrong_network_is_not_timed(self, model, tmp_path):
+        """The same name, other answers: as a stale derived model would give."""
+        spec = replace(grid_spec(2, 2), name="quarters")
+        conf = np.tile([3.0, 0.0, -3.0], (4, 1))
+        other = save_planted_model(tmp_path, np.zeros((4, 4)), conf, spec)
+        (model.parent / "quarters.int8.onnx").write_bytes(other.read_bytes())
+        spec.save(model.parent / "quarters.int8.json")
+        try:
+            subjects = [s for s in subjects_of(model, with_peers=False) if s.precision == "int8"][:1]
+            rows, _ = measure.measure(subjects, load_images(CAMERA), Plan(seconds=0.1, threads=1))
+        finally:
+            (model.parent / "quarters.int8.onnx").unlink()
+        assert rows[0]["status"] == "missing"
+        assert "wrong: conf is off by" in rows[0]["reason"]
+
+    def test_an_error_comes_through_as_one_line(self, model):
+        subject = subjects_of(model)[0]
+        with pytest.raises(WorkerFailed, match="threads: expected 0 to 1024"):
+            Worker(subject, load_images(CAMERA), score_threshold=0.5, batch=1, threads=-1)
+
+    def test_a_process_that_dies_is_a_row(self, model, monkeypatch):
+        subject = subjects_of(model, with_peers=False)[0]
+        worker = Worker(subject, load_images(CAMERA), score_threshold=0.5, batch=1, threads=1)
+        worker._process.kill()
+        with pytest.raises(WorkerFailed, match="its process ended with exit code -9"):
+            worker.frames(3)
+        worker.close()
+
+
+def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
+    for name in (
+        "m.onnx",
+        "m.int8.onnx",
+        "m.int8-cpu.onnx",
+        "m.fp16.engine",
+        "m.int8.rtx.engine",
+        "n.fp16.engine",
+    ):
+        (tmp_path / name).touch()
+    found = {(s.name, s.precision, s.model.name) for s in subjects_of(tmp_path / "m.onnx", with_peers=False)}
+    assert {
+        ("ONNX Runtime", "fp32", "m.onnx"),
+        ("OpenVINO", "bf16", "m.onnx"),
+        ("ONNX Runtime", "int8", "m.int8-cpu.onnx"),
+        ("OpenVINO", "int8", "m.int8.onnx"),
+        ("TensorRT", "fp16", "m.fp16.engine"),
+        ("TensorRT-RTX", "int8", "m.int8.rtx.engine"),
+        ("torch, CUDA", "fp16", "m.pt"),
+    } <= found
+    assert not any(file.startswith("n.") for _, _, file in found)
+    engine = subjects_of(tmp_path / "m.fp16.engine")
+    assert [s.name for s in engine] == ["TensorRT"]
+
+
+def test_frames_of_memory_are_copied_as_a_driver_does():
+    images = load_images(CAMERA)
+    frames = list(MemorySource(images, 5))
+    assert [frame.sequence for frame in frames] == [0, 1, 2, 3, 4]
+    assert np.array_equal(frames[3].image, images[0])
+    assert frames[3].image is not images[0]
+    assert frames[0].timestamp_ns < frames[4].timestamp_ns
+    assert frames[0].capture_ms > 0
+
+
+class TestTheMachine:
+    """Noise and throttling are seen."""
+
+    def verdict(self, times, others=0.0, throttled=0):
+        spread, slowdown = disturbance._spread_and_slowdown(times)
+        return list(disturbance._remarks(others, spread, slowdown, throttled))
+
+    def test_a_quiet_one_has_no_remarks(self):
+        assert self.verdict([1.0, 1.01, 1.02] * 4) == []
+
+    def test_other_programs(self):
+        assert self.verdict([1.0] * 6, others=0.3) == ["noisy: other programs took 30% of the CPU time"]
+
+    def test_heat(self):
+        assert "throttled" in self.verdict([1.0] * 6, throttled=3)[0]
+        assert "slower towards the end by 20%" in self.verdict([1.0] * 8 + [1.2] * 4)[-1]
+
+    def test_a_busy_loop_elsewhere_shows(self):
+        from multiprocessing import get_context
+
+        watch = disturbance.Watch(disturbance.processes_cpu_s)
+        process = get_context("spawn").Process(target=_spin, daemon=True)
+        process.start()
+        for _ in range(100):
+            watch.look()
+        others = watch.verdict().others_share
+        process.kill()
+        assert others > 0.05
+
+
+def _spin():
+    while True:
+        pass
+
+
+def test_tolerances_tell_a_precision_from_a_mistake():
+    assert check._TOLERANCES["fp32"] < check._TOLERANCES["fp16"] < check._TOLERANCES["int8"] < 0.5
+
+
+def test_a_missing_subject_is_a_row():
+    subject = Subject("x", "edge_ssd", "fp32", None, "detector", (), "why")
+    row = row_of(subject, None, "why", Plan())
+    assert (row["status"], row["reason"]) == ("missing", "why")

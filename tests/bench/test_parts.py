@@ -1,0 +1,135 @@
+"""Meters, arithmetic and comparisons of `edge-ssd bench`."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from benchmarks import compare as compare_command
+from edge_ssd.bench.compare import changes, comparable, lost_rows, slower
+from edge_ssd.bench.energy import RaplMeter, SampledMeter, board_watts
+from edge_ssd.bench.flops import giga_multiply_adds
+from edge_ssd.bench.machine import machine_facts
+from edge_ssd.bench.published import PUBLISHED, baselines
+from edge_ssd.bench.report import SCHEMA, write_json
+from edge_ssd.run import DEMO_MODEL
+
+
+class TestEnergy:
+    """Counters of the kernel, as folders."""
+
+    def counter(self, folder, microjoules):
+        package = folder / "intel-rapl:0"
+        package.mkdir(exist_ok=True)
+        (package / "max_energy_range_uj").write_text("1000000\n")
+        (package / "energy_uj").write_text(f"{microjoules}\n")
+
+    def test_rapl_counts_and_wraps(self, tmp_path):
+        self.counter(tmp_path, 900_000)
+        with RaplMeter(tmp_path).measure() as joules:
+            self.counter(tmp_path, 150_000)
+        assert joules == [0.25]
+
+    def test_no_counter_is_an_error(self, tmp_path):
+        with pytest.raises(OSError, match="no RAPL counter"):
+            RaplMeter(tmp_path)
+
+    def test_the_board_of_a_jetson(self, tmp_path):
+        chip = tmp_path / "hwmon3"
+        chip.mkdir()
+        values = {"in1_label": "VDD_IN", "in1_input": 5000, "curr1_input": 2000, "in2_label": "VDD_CPU"}
+        for name, value in values.items():
+            (chip / name).write_text(f"{value}\n")
+        assert board_watts(tmp_path) == 10.0
+
+    def test_watts_over_time_are_joules(self):
+        meter = SampledMeter("test", lambda: 20.0, interval_s=0.01)
+        start = time.perf_counter()
+        with meter.measure() as joules:
+            time.sleep(0.1)
+        assert 2.0 <= joules[0] <= 20 * (time.perf_counter() - start)
+
+
+def test_multiply_adds_of_the_demo_model():
+    assert giga_multiply_adds(DEMO_MODEL) == pytest.approx(0.94, abs=0.02)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize(
+    ("arch", "published"), [("ssd300_vgg16", 34.9), ("ssdlite320_mobilenet_v3_large", 0.58)]
+)
+def test_multiply_adds_are_those_that_torchvision_states(tmp_path, arch, published):
+    from edge_ssd.bench.networks import COLUMNS, random_network
+    from edge_ssd.training.export_onnx import export_onnx
+
+    COLUMNS_OF_TORCHVISION = 91  # ours of VGG have 81 columns by default
+    network, spec = random_network(arch)
+    export_onnx(network, spec, tmp_path / "m.onnx")
+    tolerance = 0.02 if COLUMNS[arch] == COLUMNS_OF_TORCHVISION else 0.03
+    assert giga_multiply_adds(tmp_path / "m.onnx") == pytest.approx(published, rel=tolerance)
+
+
+def test_the_papers_figures():
+    assert baselines(8732) == (58, 46, 59)
+    assert baselines(24564) == (19, 22)
+    assert baselines(14404) == ()
+    assert all(0.5 < detector.voc_map < 0.81 for detector in PUBLISHED)
+
+
+def test_facts_of_this_machine():
+    facts = machine_facts()
+    assert facts["cores"] >= 1
+    assert facts["versions"]["edge_ssd"]
+    assert facts["commit"]
+
+
+def report(fps, low=None, high=None, names=("ONNX Runtime",), cpu="A", remarks=()):
+    rows = [
+        {
+            "name": name,
+            "kind": "edge_ssd",
+            "precision": "fp32",
+            "batch": 1,
+            "status": "ok",
+            "fps": {"median": fps, "low": low or 0.99 * fps, "high": high or 1.01 * fps},
+            "stage_ms": {"frame": {"p50": 1e3 / fps}, "infer": {"p50": 900 / fps}},
+        }
+        for name in names
+    ]
+    machine = {"cpu": cpu, "cores": 2, "gpu": "", "power_mode": "", "clock_governor": ""}
+    model = {"name": "m", "rows": rows, "machine_was": {"remarks": list(remarks)}}
+    return {"schema": SCHEMA, "machine": machine, "models": [model]}
+
+
+class TestCompare:
+    """What got slower, and what only looks so."""
+
+    def test_a_slower_row_is_found_with_its_stages(self):
+        (change,) = slower(changes(report(100), report(80)), 0.1)
+        assert change.ratio == pytest.approx(0.8)
+        assert change.stages == pytest.approx({"frame": 1.25, "infer": 1.25})
+
+    def test_less_than_the_threshold_is_none(self):
+        assert slower(changes(report(100), report(95)), 0.1) == []
+
+    def test_neither_is_what_the_spread_covers(self):
+        assert slower(changes(report(100, 70, 110), report(80, 60, 90)), 0.1) == []
+
+    def test_rows_that_are_gone(self):
+        assert lost_rows(report(100, names=("a", "b")), report(100, names=("a",))) == ["m: b, fp32"]
+
+    def test_other_machines_and_noise_are_said(self):
+        said = list(comparable(report(1, cpu="A"), report(1, cpu="B", remarks=["noisy: x"])))
+        assert said == ["cpu: 'A' before, 'B' after", "after, m: noisy: x"]
+
+    @pytest.mark.parametrize(("after", "code"), [(100, 0), (70, 1)])
+    def test_the_command(self, tmp_path, capsys, after, code):
+        for name, fps in (("a", 100), ("b", after)):
+            write_json(report(fps), tmp_path / f"{name}.json")
+        assert compare_command.main([str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == code
+        assert ("SLOWER" in capsys.readouterr().out) == bool(code)
+
+    def test_a_file_that_is_none(self, tmp_path, capsys):
+        assert compare_command.main([str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
+        assert capsys.readouterr().err.startswith("error: ")
