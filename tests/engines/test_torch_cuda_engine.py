@@ -151,9 +151,11 @@ def test_a_capture_is_torchs_on_the_same_stream_and_of_this_thread_alone(module,
 
 def test_graphs_share_their_memory(module, cupy, path):
     engine, _ = module.TorchCudaEngine.open(path, half=False)
-    for _ in range(2):
-        engine.capture(lambda: None)
+    graphs = [engine.capture(lambda: None) for _ in range(2)]
     assert [call[1] for call in cupy.calls if call[0] == "capture"] == [1, 1]
+    graphs.clear()  # torch gives up memory that no graph is in any more
+    engine.capture(lambda: None)
+    assert [call[1] for call in cupy.calls if call[0] == "capture"] == [1, 1, 2]
 
 
 def test_a_capture_that_fails_is_reported_in_one_line_and_leaves_its_memory(module, cupy, path):
