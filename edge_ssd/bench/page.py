@@ -75,7 +75,7 @@ def _cells(row, model, meters):
     frame, network = row["stage_ms"]["frame"], row["network_fps"]
     name = f"{escape(row_name(row))}<br><small>{escape(row['description'])}</small>"
     fps = row["fps"]
-    cells = [name, f"<b>{fps['median']:.1f}</b>", f"{fps['low']:.1f} to {fps['high']:.1f}"]
+    cells = [name, f"<b>{fps['median']:.1f}</b>", f"{fps['low']:.1f}&nbsp;to&nbsp;{fps['high']:.1f}"]
     cells += [f"{network['median']:.1f}", f"{row['of_network']:.2f}"] if network else ["-", "-"]
     cells += [f"{frame[point]:.2f}" for point in ("p50", "p90", "p95", "p99", "max")]
     cells += [
