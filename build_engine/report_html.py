@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
+from .. import html_page
+
 # Bars of the plot; further layers are in the .json file.
 _MOST_BARS = 40
 
@@ -16,29 +18,11 @@ _COLORS = {
     "other": "#9aa0a6",
 }
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.verdict { border-left: .35rem solid var(--good); padding: .4rem .9rem; background: #8881; }
-.verdict.broken { border-color: var(--bad); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); }
-td, th { text-align: right; font-variant-numeric: tabular-nums; } td:first-child, th:first-child { text-align: left; }
-th { font-weight: 600; vertical-align: bottom; } .engine { max-width: 11rem; }
-small { opacity: .75; } .slow { color: var(--bad); display: block; font-size: .8rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; }
-dd { margin: 0; overflow-wrap: anywhere; }
-code { font-size: .9em; } svg text { fill: currentColor; font: 12px system-ui, sans-serif; }
-svg { max-width: 100%; height: auto; }
-"""
-
 
 def page(receipt):
     """The receipt of `edge_ssd.build_engine.receipt` as HTML text."""
     title = f"INT8 receipt of {receipt['model']}"
     parts = [
-        f"<h1>{escape(title)}</h1>",
         f'<p class="verdict{"" if receipt["holds"] else " broken"}">{escape(receipt["verdict"])}</p>',
         "<h2>Precision, accuracy, size, time</h2>",
         _precisions(receipt["precisions"]),
@@ -54,22 +38,11 @@ def page(receipt):
         "<h2>Where this comes from</h2>",
         _origin(receipt),
     ]
-    return (
-        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
-        f"<style>{_STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
-    )
+    return html_page.page(title, parts)
 
 
 def _split(split):
     return f", split {split}" if split else ""
-
-
-def _table(head, rows):
-    """head: texts.   rows: lists of ready-made HTML."""
-    lines = ['<div class="wide"><table><tr>' + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows]
-    return "\n".join([*lines, "</table></div>"])
 
 
 def _precisions(rows):
@@ -82,7 +55,7 @@ def _precisions(rows):
         "size",
         *(f'<div class="engine">{escape(e)}</div>' for e in engines),
     ]
-    return _table(
+    return html_page.table(
         head,
         [
             [
@@ -108,7 +81,7 @@ def _time(row, engine):
 def _classes(rows):
     names = [name for name, ap in rows[0]["classes"].items() if ap is not None]
     head = ["class", *(row["precision"].upper() for row in rows), "lost by INT8"]
-    return _table(
+    return html_page.table(
         head,
         [
             [
@@ -180,7 +153,4 @@ def _origin(receipt):
         f"onnx {machine['onnx']}",
         "Command": receipt["command"],
     }
-    rows = "".join(
-        f"<dt>{escape(key)}</dt><dd><code>{escape(value)}</code></dd>" for key, value in entries.items()
-    )
-    return f"<dl>{rows}</dl>"
+    return html_page.facts(entries.items())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -28,11 +27,7 @@ def time_files(paths, spec, runtime, threads=0):
     """
     batch = np.zeros((1, 3, *spec.input.size), np.float32)
     threads = threads or usable_cores()
-    times = _timed(_onnxruntime(paths, spec, batch, threads))
-    # OpenVINO gives the thread that calls it a stack for signals, and may leave it there when it has freed the
-    # memory. On the main thread the next Ctrl-C would end the process by a segmentation fault.
-    with ThreadPoolExecutor(1) as thread:
-        times |= thread.submit(lambda: _timed(_openvino(paths, spec, batch, threads))).result()
+    times = _timed(_onnxruntime(paths, spec, batch, threads)) | _timed(_openvino(paths, spec, batch, threads))
     if runtime != "cpu":
         times |= _timed(_tensorrt(paths, spec, batch, runtime))
     return times

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -78,15 +79,21 @@ class OpenVinoEngine:
             ) from error
 
     def _request(self, count):
+        # OpenVINO gives the thread that compiles a stack for signals, and leaves it there when two engines have
+        # freed theirs in another order than they came: the next Ctrl-C would end the process by a segmentation
+        # fault. So that is a thread which ends here.
+        with ThreadPoolExecutor(1) as thread:
+            self._requests[count] = thread.submit(self._compiled, count).result()
+        return self._requests[count]
+
+    def _compiled(self, count):
         try:
             self._model.reshape([count, 3, *self._spec.input.size])
-            compiled = self._core.compile_model(self._model, "CPU", self._settings)
+            return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
         except RuntimeError as error:
             raise ValueError(
                 f"{self._path}: OpenVINO cannot run this model with {count} images ({_reason(error)})"
             ) from error
-        self._requests[count] = compiled.create_infer_request()
-        return self._requests[count]
 
 
 def has_bf16():
