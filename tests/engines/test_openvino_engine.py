@@ -94,21 +94,19 @@ class TestWhatDoesNotFit:
 
 
 @pytest.mark.parametrize(
-    ("name", "bf16", "exact", "installed", "chosen"),
+    ("name", "bf16", "installed", "chosen"),
     [
-        ("m.onnx", False, True, {"onnxruntime", "openvino"}, "onnxruntime"),
-        ("m.onnx", True, True, {"onnxruntime", "openvino"}, "openvino-bf16"),
-        ("m.onnx", True, True, {"onnxruntime"}, "onnxruntime"),
-        ("m.onnx", False, True, {"openvino"}, "openvino"),
-        ("m.int8.onnx", False, True, {"onnxruntime", "openvino"}, "openvino"),
-        ("m.int8.onnx", True, True, {"onnxruntime", "openvino"}, "openvino-bf16"),
-        ("m.int8.onnx", False, False, {"onnxruntime", "openvino"}, "onnxruntime"),
-        ("m.int8-cpu.onnx", True, True, {"onnxruntime", "openvino"}, "onnxruntime"),
-        ("m.int8-cpu.onnx", False, True, {"openvino"}, "openvino"),
+        ("m.onnx", False, {"onnxruntime", "openvino"}, "onnxruntime"),
+        ("m.onnx", True, {"onnxruntime", "openvino"}, "openvino-bf16"),
+        ("m.onnx", True, {"onnxruntime"}, "onnxruntime"),
+        ("m.onnx", False, {"openvino"}, "openvino"),
+        ("m.int8.onnx", False, {"onnxruntime", "openvino"}, "openvino"),
+        ("m.int8.onnx", True, {"onnxruntime", "openvino"}, "openvino-bf16"),
+        ("m.int8-cpu.onnx", True, {"onnxruntime", "openvino"}, "onnxruntime"),
+        ("m.int8-cpu.onnx", False, {"openvino"}, "openvino"),
     ],
 )
-def test_the_fastest_is_chosen_by_file_and_cpu(monkeypatch, name, bf16, exact, installed, chosen):
+def test_the_fastest_is_chosen_by_file_and_cpu(monkeypatch, name, bf16, installed, chosen):
     monkeypatch.setattr(openvino_engine, "has_bf16", lambda: bf16)
-    monkeypatch.setattr(backends, "sums_int8_exactly", lambda: exact)
     monkeypatch.setattr(backends, "find_spec", lambda package: package in installed)
     assert fastest_cpu_engine(name) == chosen
