@@ -112,7 +112,9 @@ def _openvino():
     if importlib.util.find_spec("openvino") is None:
         advice = "pip install edge-ssd[openvino], where INT8 or BF16 on an x86 CPU is wanted"
         return Finding("OpenVINO", False, "not installed; a second engine for the CPU", advice)
-    chosen = f"M.onnx runs in {fastest_cpu_engine('M.onnx')}, M.int8.onnx in {fastest_cpu_engine('M.int8.onnx')}"
+    chosen = (
+        f"M.onnx runs in {fastest_cpu_engine('M.onnx')}, M.int8.onnx in {fastest_cpu_engine('M.int8.onnx')}"
+    )
     return Finding("OpenVINO", True, f"{importlib.metadata.version('openvino')}: {chosen}")
 
 

@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
-from .detector import CPU_ENGINES, MEMORY_MODES, WAITS
+from .commands.cpu_options import add_cpu_arguments, count
+from .detector import MEMORY_MODES, WAITS
 
 DESCRIPTION = """\
 Run an SSD on a camera, a stream, a video, an image or a folder of images.
@@ -49,7 +50,7 @@ def add_arguments(parser):
         "may be given several times",
     )
     parser.add_argument("--show", action="store_true", help="show a window; Q or Escape ends the run")
-    parser.add_argument("--max-frames", type=_count, default=0, metavar="N", help="stop after N frames")
+    parser.add_argument("--max-frames", type=count, default=0, metavar="N", help="stop after N frames")
     parser.add_argument("--score-threshold", type=_fraction, default=0.5, metavar="T", help="default: 0.5")
     parser.add_argument("--iou-threshold", type=_fraction, metavar="T", help="of NMS; default: the model's")
     parser.add_argument(
@@ -68,19 +69,7 @@ def add_arguments(parser):
         metavar="S",
         help="give up S seconds after a live source stopped; default: never",
     )
-    parser.add_argument(
-        "--threads",
-        type=_count,
-        default=0,
-        metavar="N",
-        help="CPU threads of the network; default: one per core",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=CPU_ENGINES,
-        default="auto",
-        help="what runs an ONNX model; auto takes the fastest that is installed",
-    )
+    add_cpu_arguments(parser)
     parser.add_argument(
         "--memory",
         choices=MEMORY_MODES,
@@ -97,12 +86,6 @@ def add_arguments(parser):
     parser.add_argument(
         "--rebuild", action="store_true", help="build an engine of another machine again, from its ONNX file"
     )
-
-
-def _count(text):
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
-    return int(text)
 
 
 def _fraction(text):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from . import plotting
+from .cpu_options import add_cpu_arguments
 from .data_options import add_data_arguments
 
 DESCRIPTION = """\
@@ -31,7 +32,7 @@ def add_parser(subparsers):
     parser.add_argument("--report", metavar="F.json", help="write the numbers there")
     parser.add_argument("--plot", metavar="F.png", help="write the precision-recall curves there")
     parser.add_argument("--worst", metavar="F.png", help="write the 20 images with the most errors there")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
+    add_cpu_arguments(parser)
     parser.set_defaults(main=main)
 
 
@@ -52,7 +53,8 @@ def main(arguments):
             raise FileNotFoundError(f"{path}: no such folder to write to")
     model = arguments.model or str(DEMO_MODEL)
     dataset = open_dataset(arguments.data, arguments.split)
-    with Detector.load(model, score_threshold=None, threads=arguments.threads) as detector:
+    options = {"threads": arguments.threads, "engine": arguments.engine}
+    with Detector.load(model, score_threshold=None, **options) as detector:
         predictions = predict(detector.detect, dataset, detector.class_names, progress=True)
         origin = {
             "model": model,
