@@ -84,6 +84,17 @@ def throttle_events():
     return sum(int(text) for text in texts if text)
 
 
+def gpu_memory_mib(process_id):
+    """GPU memory of a process, as NVIDIA's driver tells; None where it does not (a Jetson), or for none."""
+    listed = output_of("nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits")
+    used = [
+        line.partition(",")[2].strip()
+        for line in listed.splitlines()
+        if line.split(",")[0] == str(process_id)
+    ]
+    return float(used[0]) if used and used[0].isdecimal() else None
+
+
 def output_of(*command):
     """What a program writes, stripped; "" when it is not there or fails."""
     try:

@@ -11,7 +11,7 @@ import numpy as np
 from .check import problem_of
 from .disturbance import Watch, processes_cpu_s
 from .energy import find_meters
-from .machine import clock_mhz
+from .machine import clock_mhz, gpu_memory_mib
 from .worker import Worker, WorkerFailed
 
 PERCENTILES = (50, 90, 95, 99)
@@ -126,7 +126,7 @@ def row_of(subject, one, reason, plan):
 
     fps, network_fps: {median, low, high} over the turns.   stage_ms: {stage: {p50, p90, p95, p99, max}} of frames
     or batches.   of_network: frame rate by the network's alone.   cpu_ms_per_frame, memory_mib (the peak of its
-    process), joules_per_frame by meter, clock_mhz.   fps_over_time: [seconds, FPS] of each turn.
+    process), gpu_memory_mib, joules_per_frame by meter, clock_mhz.   fps_over_time: [seconds, FPS] of each turn.
     histogram_ms: frame times, counted in bins.
     """
     row = {"name": subject.name, "kind": subject.kind, "precision": subject.precision, "batch": plan.batch}
@@ -147,6 +147,7 @@ def row_of(subject, one, reason, plan):
         "stage_ms": {stage: _tail([t[stage] for t in times]) for stage in _STAGES if stage in times[0]},
         "cpu_ms_per_frame": float(np.median([t.cpu_s for t in frames] / images) * 1e3),
         "memory_mib": one.worker.memory_mib,
+        "gpu_memory_mib": gpu_memory_mib(one.worker.process_id),
         "joules_per_frame": _medians(one.joules, plan.batch),
         "clock_mhz": float(np.median(one.clocks)) if one.clocks else None,
         "fps_over_time": [[round(s, 2), float(f)] for s, f in zip(one.ends_s, fps)],

@@ -81,7 +81,7 @@ def _cells(row, model, meters):
     cells += [
         f"{row['stage_ms']['age']['p95']:.2f}",
         f"{row['cpu_ms_per_frame']:.1f}",
-        f"{row['memory_mib']:.0f}",
+        f"{row['memory_mib']:.0f}" + (f" + {gpu:.0f} GPU" if (gpu := row["gpu_memory_mib"]) else ""),
     ]
     cells += [f"{row['joules_per_frame'].get(meter, float('nan')):.3f}" for meter in meters]
     return cells + [f"{ratio:.2f}" for ratio in ratios(row, model)]

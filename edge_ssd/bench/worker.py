@@ -49,6 +49,11 @@ class Worker:
         """[(boxes, scores, labels)] of the first images."""
         return self._ask("detect", count)
 
+    @property
+    def process_id(self):
+        """Of the process that runs the Subject."""
+        return self._process.pid
+
     def heads(self, blob):
         """loc, conf of a blob, or None; see Runner."""
         return self._ask("heads", blob)
