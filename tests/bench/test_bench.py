@@ -73,7 +73,8 @@ class TestTheReport:
 
     def test_what_is_missing_says_why(self, report):
         rows = rows_of(report)
-        assert rows["torch eager", "fp32", 1]["reason"] == "no checkpoint quarters.pt beside the model"
+        reasons = ("no checkpoint quarters.pt beside the model", "torch is not installed")
+        assert rows["torch eager", "fp32", 1]["reason"] in reasons
         assert all(row["status"] == "ok" or row["reason"] for row in rows.values())
 
     def test_a_network_that_is_not_the_papers_stands_by_itself(self, report):
