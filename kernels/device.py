@@ -6,6 +6,7 @@ runs in the tests on a simulated device with the same methods.
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 
 import cupy
@@ -205,7 +206,7 @@ class Event:
             # `Event.done` of CuPy is False for an error, too, and would stay so.
             pointer = self.cupy.ptr
             while (status := runtime.eventQuery(pointer)) == _NOT_READY:
-                pass
+                time.sleep(0)  # lets go of the interpreter, or a camera's thread would wait for it for milliseconds
             if status == 0:
                 return
         self.cupy.synchronize()  # waits, or raises what went wrong
