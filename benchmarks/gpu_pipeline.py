@@ -16,6 +16,7 @@ import numpy as np
 
 from edge_ssd import Detector, Frame
 from edge_ssd.backends.cuda import CudaBackend
+from edge_ssd.bench.gpu_network import capture_network
 from edge_ssd.bench.networks import random_network
 
 SECTION = "pipeline"
@@ -80,33 +81,24 @@ class Rig:
     """
 
     def __init__(self, device, engine, spec, memory, batch_size=1):
-        self._device, self._batch_size, self._spec = device, batch_size, spec
+        self._device, self._batch_size = device, batch_size
         self._backend = CudaBackend(engine, spec, None, device, memory, "spin")
         self.detector = Detector(self._backend)
         self._batches = [self._camera_frames(seed) for seed in range(self.detector.depth + 1)]
-        self._alone, self._end = self._captured_network(engine), device.event("spin")
+        noise = np.random.default_rng(0).normal(scale=50, size=(batch_size, 3, *spec.input.size))
+        self._alone = capture_network(device, engine, noise.astype(engine.input_dtype))
+        self._end = device.event("spin")
 
     def _camera_frames(self, seed):
         rng = np.random.default_rng(seed)
         frames = []
         for _ in range(self._batch_size):
             image = self._backend.allocate((*FRAME_SIZE, 3))
-            if image is None:  # the pool is for one camera: the rest is copied once
+            if image is None:  # the pool is full: the rest is copied once
                 image = np.empty((*FRAME_SIZE, 3), np.uint8)
             image[:] = rng.integers(0, 256, image.shape, np.uint8)
             frames.append(Frame(image))
         return frames
-
-    def _captured_network(self, engine):
-        device = self._device
-        shape = (self._batch_size, 3, *self._spec.input.size)
-        noise = np.random.default_rng(0).normal(scale=50, size=shape)
-        batch = device.array(noise.astype(engine.input_dtype))
-        with device.stream:
-            for _ in range(2):
-                engine.infer(batch)
-            device.stream.synchronize()
-            return engine.capture(lambda: engine.infer(batch))
 
     # ---- throughput: as much at once as keeps the GPU busy
 
