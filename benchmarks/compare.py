@@ -23,7 +23,7 @@ def main(argv=None):
     )
     parser.add_argument("before", metavar="A.json")
     parser.add_argument("after", metavar="B.json")
-    parser.add_argument("--threshold", type=float, default=0.1, metavar="T", help="default: 0.1, a tenth")
+    parser.add_argument("--threshold", type=_share, default=0.1, metavar="T", help="default: 0.1, a tenth")
     arguments = parser.parse_args(argv)
     try:
         before, after = read_report(arguments.before), read_report(arguments.after)
@@ -46,6 +46,17 @@ def main(argv=None):
     for change in worse:
         print(f"SLOWER {change.model}: {change.row}: {change.ratio:.2f}x the frame rate of before")
     return 1 if worse or gone else 0
+
+
+def _share(text):
+    """From 0 to below 1: 10, meant as percent, would let everything pass."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to below 1, such as 0.1, got {text!r}")
+    return value
 
 
 if __name__ == "__main__":

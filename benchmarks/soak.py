@@ -13,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from edge_ssd import Detector, open_source
 from edge_ssd.bench.machine import machine_facts
+from edge_ssd.bench.worker import peak_memory_mib
 from edge_ssd.pipeline import run_pipeline
 from edge_ssd.run import DEMO_MODEL
 from edge_ssd.sinks import open_sink
@@ -29,6 +31,7 @@ from .bad_camera import BadCamera, Faults
 
 _SOURCE = "demo://?seed=3&size=640x480&frames=48"
 _SAMPLE_S = 1.0
+_LAST_FRAME_S = 30.0  # after the end: the source tries again every five seconds
 _MOST_GROWTH = 0.02
 
 
@@ -61,7 +64,8 @@ def main(argv=None):
 
 def soak(model, seconds, fps, faults):
     """Runs for so many seconds. Returns a dict: frames, dropped, reopened, faults {fault: number}, lines (of the
-    output that parse), age_ms percentiles, and samples, one a second: {seconds, rss_mib, age_ms, dropped, reopened}.
+    output that parse), came_to_the_end (whether frames still came then), age_ms percentiles, and samples, one a
+    second: {seconds, rss_mib, age_ms, dropped, reopened}. Raises OSError when no frame came at all.
     """
     ages, samples = [], []
     with (
@@ -72,10 +76,11 @@ def soak(model, seconds, fps, faults):
     ):
         output = Path(folder) / "out.jsonl"
         sink = open_sink(str(output), fps, True)
-        start = time.monotonic()
+        start, came_to_the_end = time.monotonic(), False
         with open_source(camera.address, allocate=detector.allocate) as source:
 
             def note(statistics):
+                nonlocal came_to_the_end
                 elapsed = time.monotonic() - start
                 age_ms = statistics.latest.timing_ms["age"]
                 ages.append(age_ms)
@@ -84,11 +89,21 @@ def soak(model, seconds, fps, faults):
                     samples.append({"seconds": elapsed, "rss_mib": _rss_mib(), "age_ms": age_ms, **counts})
                     bar.update(round(elapsed) - bar.n)
                 if elapsed > seconds:
+                    came_to_the_end = True
                     source.stop()
 
-            statistics = run_pipeline(source, detector, [sink], on_frame=note)
-            sink.close()
+            # A source that never comes back gives no frame to stop it at.
+            limit = threading.Timer(seconds + _LAST_FRAME_S, source.stop)
+            limit.daemon = True
+            limit.start()
+            try:
+                statistics = run_pipeline(source, detector, [sink], on_frame=note)
+            finally:
+                limit.cancel()
+                sink.close()
             dropped, reopened = source.dropped, source.reopened
+        if not ages:
+            raise OSError(f"{camera.address}: no frame came in {seconds:g} s")
         lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
         points = dict(zip(("p50", "p95", "p99", "max"), np.percentile(ages, (50, 95, 99, 100)).tolist()))
         return {
@@ -100,6 +115,7 @@ def soak(model, seconds, fps, faults):
             "reopened": reopened,
             "faults": camera.counts(),
             "lines": len(lines),
+            "came_to_the_end": came_to_the_end,
             "age_ms": points,
             "samples": samples,
         }
@@ -114,6 +130,10 @@ def problems_of(result, most_age_ms):
         problems.append(f"the 99th percentile of the age is {result['age_ms']['p99']:.0f} ms")
     if result["lines"] != result["frames"]:
         problems.append(f"{result['frames']} frames were detected in, {result['lines']} lines written")
+    if not result["came_to_the_end"]:
+        problems.append(
+            f"no frame came after {result['samples'][-1]['seconds']:.0f} s: the source did not come back"
+        )
     if result["reopened"] < result["faults"]["drop"] - 1:  # the last may have come at the very end
         problems.append(f"{result['faults']['drop']} broken connections, reopened {result['reopened']} times")
     return problems
@@ -161,7 +181,10 @@ def plot(result, path):
 
 
 def _rss_mib():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return peak_memory_mib()  # which a leak raises, too
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 if __name__ == "__main__":

@@ -130,7 +130,8 @@ def compare(truth, form, images):
         matches.append(_matches(wanted, found, _TOLERANCES[form.precision]))
         for difference in _differences(form, wanted, found, truth.backend):
             held = worst.get(difference.step)
-            if held is None or not difference.value <= held.value:
+            # A NaN is the worst there is, and stays.
+            if held is None or np.isnan(difference.value) or difference.value > held.value:
                 worst[difference.step] = difference
     return [*worst.values(), _detections_apart(form, matches)]
 

@@ -106,7 +106,11 @@ def fastest_cpu_engine(path):
     installed = {name for name in ("onnxruntime", "openvino") if find_spec(name)}
     if "openvino" not in installed:
         return "onnxruntime"
-    from ..engines.openvino_engine import has_bf16
+    try:
+        from ..engines.openvino_engine import has_bf16
+    except ImportError as error:
+        log.warning("OpenVINO is installed and cannot be used: %s", error)
+        return "onnxruntime"
 
     is_int8 = {suffix: Path(path).name.endswith(f".{suffix}.onnx") for suffix in ("int8", "int8-cpu")}
     if has_bf16() and not is_int8["int8-cpu"]:

@@ -47,6 +47,9 @@ def comparable(before, after):
     for key in ("cpu", "cores", "gpu", "power_mode", "clock_governor"):
         if before["machine"][key] != after["machine"][key]:
             yield f"{key}: {before['machine'][key]!r} before, {after['machine'][key]!r} after"
+    for key in ("source", "image_size", "threads", "score_threshold"):
+        if before["settings"][key] != after["settings"][key]:
+            yield f"{key}: {before['settings'][key]!r} before, {after['settings'][key]!r} after"
     for when, report in (("before", before), ("after", after)):
         for model in report["models"]:
             for remark in model["machine_was"]["remarks"]:

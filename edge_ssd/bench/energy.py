@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _POWERCAP = Path("/sys/class/powercap")
@@ -44,6 +45,34 @@ class RaplMeter:
         return [int(path.read_text()) for path, _ in self._packages]
 
 
+class GpuMeter:
+    """Joules of the first NVIDIA GPU, counted by its driver: NVML, from Volta on."""
+
+    name = "GPU (NVML)"
+
+    def __init__(self):
+        self._nvml, self._gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
+        self._checked(self._nvml.nvmlInit_v2())
+        self._checked(self._nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(self._gpu)))
+        self._millijoules()
+
+    @contextmanager
+    def measure(self):
+        """A list that holds the joules of the block afterwards."""
+        before, joules = self._millijoules(), []
+        yield joules
+        joules.append((self._millijoules() - before) / 1e3)
+
+    def _millijoules(self):
+        count = ctypes.c_ulonglong()
+        self._checked(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu, ctypes.byref(count)))
+        return count.value
+
+    def _checked(self, status):
+        if status:
+            raise OSError(f"NVML does not count this GPU's energy (error {status})")
+
+
 class SampledMeter:
     """Joules from a reading of watts, every 0.1 s.   name: what it measures.   read_watts: function."""
 
@@ -54,21 +83,25 @@ class SampledMeter:
     @contextmanager
     def measure(self):
         """A list that holds the joules of the block afterwards."""
-        stop, joules, watts = threading.Event(), [], [self._read_watts()]
+        # None from before the block: that would be the power of a machine that waits.
+        stop, joules, watts = threading.Event(), [], []
         start = time.perf_counter()
 
         def sample():
             while not stop.wait(self._interval_s):
-                watts.append(self._read_watts())
+                with suppress(OSError, ValueError, subprocess.TimeoutExpired):
+                    watts.append(self._read_watts())
 
         thread = threading.Thread(target=sample, daemon=True)
         thread.start()
         try:
             yield joules
         finally:
+            seconds = time.perf_counter() - start
             stop.set()
             thread.join()
-        joules.append(sum(watts) / len(watts) * (time.perf_counter() - start))
+        watts.append(self._read_watts())
+        joules.append(sum(watts) / len(watts) * seconds)
 
 
 def board_watts(folder=_HWMON):
@@ -96,15 +129,16 @@ def find_meters():
     openers = (
         lambda: SampledMeter("board (INA3221)", board_watts),
         RaplMeter,
-        lambda: SampledMeter("GPU (NVML)", gpu_watts, 0.5),
+        GpuMeter,
+        lambda: SampledMeter("GPU (nvidia-smi)", gpu_watts, 0.5),
     )
     meters = []
     for opener in openers:
         try:
             meters.append(opener())
-        except (OSError, ValueError, subprocess.TimeoutExpired):
-            continue
-        if meters[-1].name.startswith("board"):
+        except (OSError, ValueError, AttributeError, subprocess.TimeoutExpired):
+            continue  # AttributeError: an NVML from before Volta
+        if meters[-1].name.startswith(("board", "GPU")):
             break
     return meters
 

@@ -15,8 +15,10 @@ def giga_multiply_adds(path):
     except ImportError:
         return None
     model = onnx.load(str(path))
+    weights = {tensor.name for tensor in model.graph.initializer}  # old exporters list them as inputs, too
     for entry in model.graph.input:
-        entry.type.tensor_type.shape.dim[0].dim_value = 1
+        if entry.name not in weights:
+            entry.type.tensor_type.shape.dim[0].dim_value = 1
     graph = onnx.shape_inference.infer_shapes(model).graph
     shapes = {i.name: tuple(i.dims) for i in graph.initializer}
     for value in (*graph.value_info, *graph.output, *graph.input):
@@ -25,16 +27,17 @@ def giga_multiply_adds(path):
     for node in graph.node:
         per_output = _multiply_adds_per_output(node, shapes)
         outputs = math.prod(shapes.get(node.output[0], (0,)))
-        if per_output and not outputs:
+        if per_output is None or (per_output and not outputs):
             return None
         total += per_output * outputs
     return total / 1e9
 
 
 def _multiply_adds_per_output(node, shapes):
-    """For one element of its output; 0 for a node that only moves or adds."""
+    """For one element of its output; 0 for a node that only moves or adds, None where a shape is not known."""
     if node.op_type == "Conv":
-        return math.prod(shapes[node.input[1]][1:])
+        weight = shapes.get(node.input[1])
+        return math.prod(weight[1:]) or None if weight else None
     if node.op_type in ("Gemm", "MatMul"):
         return shapes.get(node.input[0], (0,))[-1]
     return 0

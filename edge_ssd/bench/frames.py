@@ -57,3 +57,8 @@ class MemorySource:
         np.copyto(buffer, image)
         capture_ms = (time.perf_counter() - start) * 1e3
         return Frame(buffer, timestamp_ns=now_ns(), sequence=number, capture_ms=capture_ms)
+
+
+def age_ms(frame):
+    """Milliseconds since the pixels of a Frame were there."""
+    return (now_ns() - frame.timestamp_ns) / 1e6

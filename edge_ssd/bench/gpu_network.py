@@ -22,6 +22,23 @@ def captured_network(engine, batch):
     return run
 
 
+def heads_of(device, engine, blob):
+    """The outputs `loc` and `conf`, on the host, for a (1, 3, H, W) float32 blob; (1, ...) each.
+
+    An engine that does not take one image gets as many copies of it as it takes.
+    """
+    try:
+        engine.output_shapes(1)
+        count = 1
+    except ValueError:
+        count = engine.max_batch
+    on_device = device.array(blob.repeat(count, axis=0).astype(engine.input_dtype))
+    with device.stream:
+        outputs = engine.infer(on_device)
+    device.stream.synchronize()
+    return tuple(device.to_host(device.as_array(output))[:1] for output in outputs)
+
+
 def capture_network(device, engine, batch):
     """The Graph of one run of the network on a copy of `batch` (on the host) that lies on the device."""
     on_device = device.array(batch)

@@ -98,7 +98,7 @@ def _opened(subject, images, plan):
             raise WorkerFailed(problem)
         one = Measured(subject, worker)
         one.warm_up()
-    except WorkerFailed:
+    except BaseException:
         worker.close()
         raise
     return one

@@ -90,9 +90,9 @@ def _cells(row, model, meters):
 def _notes(report, model):
     yield (
         "Camera to detections: images in memory, copied once as a camera's driver does, to boxes. Medians of turns "
-        "that all rows took in alternation; \"of it\": of the network's own frame rate, turn by turn. A frame's age "
-        "counts from the moment its pixels were there. CPU ms: CPU time of a frame, "
-        "all cores. MiB: peak of the process."
+        'that all rows took in alternation; "of it": of the network\'s own frame rate, turn by turn. p50 to '
+        "max: from one result to the next. A frame's age counts from the moment its pixels were there. CPU ms: CPU "
+        "time of a frame, all cores. MiB: peak of the process, its copy of the images included."
     )
     if model["titan_x_fps"]:
         shown = ", ".join(map(str, model["titan_x_fps"]))

@@ -10,7 +10,7 @@ import numpy as np
 from ..backends import load_backend
 from ..detector import Detector, DetectorOptions
 from ..pipeline import run_pipeline
-from .frames import MemorySource
+from .frames import MemorySource, age_ms
 
 
 class Runner(Protocol):
@@ -25,7 +25,11 @@ class Runner(Protocol):
         """loc and conf for a (1, 3, H, W) float32 blob; None where they cannot be had."""
 
     def run_frames(self, images, calls) -> list[dict]:
-        """Stage times in milliseconds of so many frames (or batches), "frame" the sum of them, "age" with it."""
+        """Milliseconds of each stage of so many frames (or batches).
+
+        "frame": from one result to the next, which is less than the sum where stages overlap.   "age": from
+        the moment the pixels (of the first image of a batch) were there to the result.
+        """
 
     def run_network(self, calls) -> None:
         """The network alone, so many times."""
@@ -52,7 +56,10 @@ class DetectorRunner:
     def heads(self, blob):
         """See Runner."""
         if self._backend.depth > 1:
-            return None  # on the GPU: `edge-ssd verify` compares them
+            from ..kernels.device import Device
+            from .gpu_network import heads_of
+
+            return heads_of(Device(), self._backend.engine, blob)
         return tuple(values.copy() for values in self._backend.infer(blob.astype(self._dtype, copy=False)))
 
     def run_frames(self, images, calls):
@@ -78,8 +85,8 @@ class DetectorRunner:
             frames = [source.frame(i * self._batch + k) for k in range(self._batch)]
             self._detector.detect_batch(frames)
             ms = (time.perf_counter() - start) * 1e3
-            capture_ms = sum(frame.capture_ms for frame in frames)
-            times.append({"capture": capture_ms, **self._detector.timing_ms, "age": ms, "frame": ms})
+            stages = {"capture": sum(frame.capture_ms for frame in frames), **self._detector.timing_ms}
+            times.append({**stages, "age": age_ms(frames[0]), "frame": ms})
         return times
 
     def run_network(self, calls):
@@ -120,6 +127,15 @@ class TorchCpuRunner(DetectorRunner):
         self._use(CpuBackend(engine, options.applied_to(spec)), batch)
 
 
+class TorchCudaRunner(DetectorRunner):
+    """A checkpoint through this package's torch engine on the GPU. Raises ValueError where it would run on the CPU."""
+
+    def __init__(self, model, score_threshold, batch=1, threads=0):
+        super().__init__(model, score_threshold, batch, threads)
+        if self._backend.depth == 1:
+            raise ValueError("torch or CuPy cannot use the GPU here; edge-ssd doctor says what is missing")
+
+
 def open_runner(subject, **options):
     """The Runner of a Subject. options: score_threshold, batch, threads."""
     from . import peers
@@ -127,6 +143,7 @@ def open_runner(subject, **options):
     openers = {
         "detector": DetectorRunner,
         "checkpoint_on_cpu": TorchCpuRunner,
+        "checkpoint_on_gpu": TorchCudaRunner,
         "opencv": peers.OpenCvRunner,
         "openvino": peers.OpenVinoRunner,
         "torch": peers.TorchRunner,

@@ -19,7 +19,7 @@ class Subject:
     """One way to run a model.
 
     name: a row's.   kind: OURS or PEER.   precision: fp32, fp16, bf16, int8.   model: the file it runs.
-    runner, options: what opens it in its process; see `runners.RUNNERS`.
+    runner, options: what opens it in its process; see `runners.open_runner`.
     missing: why it cannot be measured here; "" when it can.
     """
 
@@ -35,11 +35,13 @@ class Subject:
 def subjects_of(model, with_peers=True):
     """The Subjects of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone."""
     model = Path(model)
-    if model.suffix != ".onnx":
-        return [_ours_of_file(model)]
+    if model.suffix == ".pt":
+        return [*_checkpoint_subjects(model)]
+    if model.suffix == ".engine":
+        return [_engine_subject(model)]
     found = [
         *_onnx_subjects(model),
-        *(_ours_of_file(path) for path in sorted(model.parent.glob(f"{model.stem}.*.engine"))),
+        *(_engine_subject(path) for path in sorted(model.parent.glob(f"{model.stem}.*.engine"))),
         *_checkpoint_subjects(model.with_suffix(".pt")),
     ]
     return [*found, *_peers(model)] if with_peers else found
@@ -68,14 +70,12 @@ def _bf16(model):
 def _checkpoint_subjects(path):
     missing = "" if path.is_file() else f"no checkpoint {path.name} beside the model"
     cpu = _ours("torch, CPU", "fp32", path, "checkpoint_on_cpu", "torch", missing=missing)
-    gpu = _ours("torch, CUDA", "fp16", path, "detector", "cupy", missing=missing or _no_gpu())
-    return cpu, gpu
+    missing = missing or _not_installed("cupy") or _no_gpu()
+    return cpu, _ours("torch, CUDA", "fp16", path, "checkpoint_on_gpu", "torch", missing=missing)
 
 
-def _ours_of_file(path):
+def _engine_subject(path):
     runtime = "TensorRT-RTX" if path.name.endswith(".rtx.engine") else "TensorRT"
-    if path.suffix == ".pt":
-        return _ours("torch", "fp32", path, "detector", "torch")
     package = "tensorrt_rtx" if runtime == "TensorRT-RTX" else "tensorrt"
     return _ours(runtime, _precision(path), path, "detector", package, missing=_no_gpu())
 
@@ -83,14 +83,23 @@ def _ours_of_file(path):
 def _peers(model):
     checkpoint = model.with_suffix(".pt")
     no_checkpoint = "" if checkpoint.is_file() else f"no checkpoint {checkpoint.name} beside the model"
-    for name, path, package, runner, missing in (
-        ("OpenCV DNN", model, "cv2", "opencv", ""),
-        ("OpenVINO, as it comes", model, "openvino", "openvino", ""),
-        ("torch eager", checkpoint, "torch", "torch", no_checkpoint),
-        ("torch.compile", checkpoint, "torch", "torch_compile", no_checkpoint),
-        ("torchvision eager", checkpoint, "torchvision", "torchvision", no_checkpoint),
+    for name, path, package, runner, missing, precision in (
+        ("OpenCV DNN", model, "cv2", "opencv", "", "fp32"),
+        ("OpenVINO, as it comes", model, "openvino", "openvino", "", _precision_of_openvino()),
+        ("torch eager", checkpoint, "torch", "torch", no_checkpoint, "fp32"),
+        ("torch.compile", checkpoint, "torch", "torch_compile", no_checkpoint, "fp32"),
+        ("torchvision eager", checkpoint, "torchvision", "torchvision", no_checkpoint, "fp32"),
     ):
-        yield Subject(name, PEER, "fp32", path, runner, (), _not_installed(package) or missing)
+        yield Subject(name, PEER, precision, path, runner, (), _not_installed(package) or missing)
+
+
+def _precision_of_openvino():
+    """What it computes float32 layers in when it is not told: BF16 or FP16 where the CPU has instructions for it."""
+    if _not_installed("openvino"):
+        return "fp32"
+    from ..engines.openvino_engine import default_precision
+
+    return {"bf16": "bf16", "f16": "fp16"}.get(default_precision(), "fp32")
 
 
 def _ours(name, precision, path, runner, package, missing="", **options):
@@ -108,6 +117,13 @@ def _no_gpu():
     except OSError as error:
         return str(error)
     return ""
+
+
+def float_model(path):
+    """NAME.onnx for NAME.onnx, NAME.int8.onnx, NAME.fp16.rtx.engine, NAME.pt; NAME may have dots in it."""
+    name = path.name.removesuffix(path.suffix).removesuffix(".rtx")
+    stem, dot, last = name.rpartition(".")
+    return path.with_name(f"{stem if dot and last in (*_PRECISIONS, 'fp32') else name}.onnx")
 
 
 def _precision(path):

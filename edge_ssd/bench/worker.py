@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import resource
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,8 +43,12 @@ class Worker:
         self._process = context.Process(target=_serve, args=(child, subject, images, options), daemon=True)
         self._process.start()
         child.close()
-        self.description, self.has_network = self._reply(_START_S)
         self.cpu_s, self.memory_mib = 0.0, 0.0
+        try:
+            self.description, self.has_network = self._reply(_START_S)
+        except BaseException:
+            self.close()
+            raise
 
     def detect(self, count):
         """[(boxes, scores, labels)] of the first images."""
@@ -73,6 +78,8 @@ class Worker:
         self._process.join(10)
         if self._process.is_alive():
             self._process.kill()
+            self._process.join()
+        self._pipe.close()
 
     def _turn(self, kind, calls):
         turn, self.cpu_s, self.memory_mib = self._ask(kind, calls)
@@ -129,13 +136,15 @@ def _timed(work, calls):
     before, start = time.process_time(), time.perf_counter()
     times = work() or []
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - before
-    return Turn(calls, seconds, cpu_s, times), time.process_time(), _peak_memory_mib()
+    return Turn(calls, seconds, cpu_s, times), time.process_time(), peak_memory_mib()
 
 
-def _peak_memory_mib():
+def peak_memory_mib():
+    """Most memory that this process has had resident so far, MiB."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)  # bytes there, KiB elsewhere

@@ -8,6 +8,8 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from .cpu_options import count
+
 DESCRIPTION = """\
 Frames per second and latency of a model on every engine and precision that this machine has, camera to detections
 and of the network alone, beside OpenCV DNN, OpenVINO, torch and torchvision on the same images where they are
@@ -44,7 +46,9 @@ def add_arguments(parser):
     parser.add_argument("--source", default=_SOURCE, metavar="S", help="images: a video, folder or demo://")
     parser.add_argument("--batch", type=_positive, nargs="+", default=[1], metavar="B", help="default: 1")
     parser.add_argument("--seconds", type=_seconds, default=20, metavar="S", help="of each row (default: 20)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
+    parser.add_argument(
+        "--threads", type=count, default=0, metavar="N", help="CPU threads; default: all cores"
+    )
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="T", help="default: 0.5")
     parser.add_argument("--no-peers", action="store_true", help="this package's engines alone")
     parser.add_argument("--out", metavar="DIR", help="bench.html, bench.json and PNG files go there")
@@ -84,8 +88,10 @@ def main(arguments):
         }
     )
     with tempfile.TemporaryDirectory() as folder, _progress() as progress:
-        for name in arguments.model or _defaults():
-            _measure(report, name, Path(folder), images, arguments, progress)
+        # All of them first: a wrong name shows at once, and not after minutes of the others.
+        models = [_model_file(name, Path(folder)) for name in arguments.model or _defaults()]
+        for model, is_random in models:
+            _measure(report, model, is_random, images, arguments, progress)
     if arguments.out:
         _write(report, Path(arguments.out))
     print(text_of(report))
@@ -101,12 +107,11 @@ def _defaults():
     return ["demo"]
 
 
-def _measure(report, name, folder, images, arguments, progress):
+def _measure(report, model, is_random, images, arguments, progress):
     from ..bench.measure import Plan, measure
     from ..bench.report import add_model
     from ..bench.subjects import subjects_of
 
-    model, is_random = _model_file(name, folder)
     rows, verdicts = [], []
     for batch in arguments.batch:
         plan = Plan(arguments.seconds, batch, arguments.threads, arguments.score_threshold, progress)

@@ -13,6 +13,8 @@ from .onnx_model import check_input, check_outputs, filled_up
 # Idle threads poll for this long, then sleep. By default (releases that do not know the option keep it) they poll
 # from one frame to the next: at 30 frames a second SSDLite320 took 50 ms of CPU time a frame instead of 18, no
 # faster; beside a busy process it took 90 ms instead of 45.
+# Measured beside it and left as they are, frame time by that of the defaults: bound inputs and outputs 1.00, threads
+# tied to cores 1.01, denormals as zero 1.02, no memory pattern 1.02, no arena 1.03, no channel-blocked layout 2.5.
 _SPIN_US = 200
 
 INPUT_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}

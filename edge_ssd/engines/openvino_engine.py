@@ -101,6 +101,11 @@ def has_bf16():
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+def default_precision():
+    """What OpenVINO computes float32 layers in on this CPU when it is not told: "f32", "bf16" or "f16"."""
+    return openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
+
+
 def _types(ports):
     """{name: (dtype, shape)} of inputs or outputs; None for an axis of any length."""
     types = {}

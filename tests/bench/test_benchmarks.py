@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -66,6 +67,42 @@ def test_the_bad_camera_does_all_of_its_faults():
         assert source.reopened >= 1
 
 
+class GoneCamera:
+    """A BadCamera that has been unplugged."""
+
+    def __init__(self, *_):
+        self.address = "http://127.0.0.1:9/live"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+class SilentSource:
+    """A Source that waits for a camera until it is stopped."""
+
+    dropped = reopened = 0
+    next_is_there = False
+
+    def __init__(self, *_, **__):
+        self._stopped = threading.Event()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __iter__(self):
+        assert self._stopped.wait(20)
+        return iter(())
+
+    def stop(self):
+        self._stopped.set()
+
+
 class TestSoak:
     """A few seconds of it, and what it would find."""
 
@@ -81,19 +118,28 @@ class TestSoak:
     def result(self, **changes):
         samples = [{"rss_mib": 100.0 + changes.pop("leak", 0) * i} for i in range(100)]
         values = {"frames": 9, "lines": 9, "reopened": 2, "faults": {"drop": 2}, "age_ms": {"p99": 50.0}}
-        return {**values, "samples": samples, **changes}
+        samples[-1]["seconds"] = 99
+        return {**values, "came_to_the_end": True, "samples": samples, **changes}
 
     @pytest.mark.parametrize(
         ("changes", "problem"),
         [
             ({"lines": 8}, "9 frames were detected in, 8 lines written"),
             ({"reopened": 0}, "2 broken connections, reopened 0 times"),
+            ({"came_to_the_end": False}, "no frame came after 99 s: the source did not come back"),
             ({"age_ms": {"p99": 2000.0}}, "99th percentile of the age is 2000 ms"),
         ],
     )
     def test_problems_are_found(self, changes, problem):
         (found,) = soak.problems_of(self.result(**changes), 1000)
         assert problem in found
+
+    def test_a_source_that_stays_away_ends_the_run(self, monkeypatch):
+        monkeypatch.setattr(soak, "BadCamera", GoneCamera)
+        monkeypatch.setattr(soak, "open_source", SilentSource)
+        monkeypatch.setattr(soak, "_LAST_FRAME_S", 0.1)
+        with pytest.raises(OSError, match="no frame came"):
+            soak.soak(str(DEMO_MODEL), 0.1, 30, Faults())
 
     def test_a_leak_is_found(self):
         samples = [{"rss_mib": 100.0 + 0.1 * i} for i in range(100)]

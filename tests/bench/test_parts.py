@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 
+import numpy as np
+import onnx
 import pytest
 
 from benchmarks import compare as compare_command
-from edge_ssd.bench import machine
+from edge_ssd.bench import energy, machine
 from edge_ssd.bench.compare import changes, comparable, lost_rows, slower
-from edge_ssd.bench.energy import RaplMeter, SampledMeter, board_watts
+from edge_ssd.bench.energy import GpuMeter, RaplMeter, SampledMeter, board_watts
 from edge_ssd.bench.flops import giga_multiply_adds
 from edge_ssd.bench.machine import machine_facts
 from edge_ssd.bench.published import PUBLISHED, baselines
@@ -51,9 +54,56 @@ class TestEnergy:
             time.sleep(0.1)
         assert 2.0 <= joules[0] <= 20 * (time.perf_counter() - start)
 
+    def test_watts_are_those_of_the_block(self):
+        """The machine waits before it."""
+        watts = [5.0]
+        meter = SampledMeter("test", lambda: watts[0], interval_s=0.01)
+        start = time.perf_counter()
+        with meter.measure() as joules:
+            watts[0] = 20.0
+            time.sleep(0.05)
+        assert 20 * 0.05 <= joules[0] <= 20 * (time.perf_counter() - start)
+
+    def test_a_gpu_that_counts(self, monkeypatch):
+        nvml = FakeNvml()
+        monkeypatch.setattr(energy.ctypes, "CDLL", lambda name: nvml)
+        with GpuMeter().measure() as joules:
+            nvml.millijoules += 1500
+        assert joules == [1.5]
+        nvml.status = 3  # NVML_ERROR_NOT_SUPPORTED
+        with pytest.raises(OSError, match="does not count"):
+            GpuMeter()
+
+
+class FakeNvml:
+    """libnvidia-ml, as far as it is asked."""
+
+    millijoules, status = 10**12, 0
+
+    def nvmlInit_v2(self):
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+        return 0
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, gpu, count):
+        ctypes.cast(count, ctypes.POINTER(ctypes.c_ulonglong))[0] = self.millijoules
+        return self.status
+
 
 def test_multiply_adds_of_the_demo_model():
     assert giga_multiply_adds(DEMO_MODEL) == pytest.approx(0.94, abs=0.02)
+
+
+def test_weights_listed_as_inputs_count_the_same(tmp_path):
+    model = onnx.load(DEMO_MODEL)
+    for tensor in model.graph.initializer:
+        entry = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        model.graph.input.append(entry)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "scalar"))
+    model.graph.input.append(onnx.helper.make_tensor_value_info("scalar", 1, []))
+    onnx.save(model, tmp_path / "old.onnx")
+    assert giga_multiply_adds(tmp_path / "old.onnx") == giga_multiply_adds(DEMO_MODEL)
 
 
 @pytest.mark.torch
@@ -86,7 +136,7 @@ def test_facts_of_this_machine():
     assert facts["commit"]
 
 
-def report(fps, low=None, high=None, names=("ONNX Runtime",), cpu="A", remarks=()):
+def report(fps, low=None, high=None, names=("ONNX Runtime",), cpu="A", remarks=(), threads=2):
     rows = [
         {
             "name": name,
@@ -101,7 +151,8 @@ def report(fps, low=None, high=None, names=("ONNX Runtime",), cpu="A", remarks=(
     ]
     machine = {"cpu": cpu, "cores": 2, "gpu": "", "power_mode": "", "clock_governor": ""}
     model = {"name": "m", "rows": rows, "machine_was": {"remarks": list(remarks)}}
-    return {"schema": SCHEMA, "machine": machine, "models": [model]}
+    settings = {"source": "s", "image_size": "640x480", "threads": threads, "score_threshold": 0.5}
+    return {"schema": SCHEMA, "machine": machine, "settings": settings, "models": [model]}
 
 
 class TestCompare:
@@ -124,6 +175,14 @@ class TestCompare:
     def test_other_machines_and_noise_are_said(self):
         said = list(comparable(report(1, cpu="A"), report(1, cpu="B", remarks=["noisy: x"])))
         assert said == ["cpu: 'A' before, 'B' after", "after, m: noisy: x"]
+
+    def test_other_settings_are_said(self):
+        assert list(comparable(report(1), report(1, threads=1))) == ["threads: 2 before, 1 after"]
+
+    def test_a_threshold_in_percent_is_refused(self, capsys):
+        with pytest.raises(SystemExit):
+            compare_command.main(["a.json", "b.json", "--threshold", "10"])
+        assert "expected a share from 0 to below 1" in capsys.readouterr().err
 
     @pytest.mark.parametrize(("after", "code"), [(100, 0), (70, 1)])
     def test_the_command(self, tmp_path, capsys, after, code):
