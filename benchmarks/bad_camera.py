@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import multiprocessing
+import queue
 import random
 import threading
 import time
@@ -37,7 +38,12 @@ class BadCamera:
 
     def __enter__(self):
         self._process.start()
-        self.address = f"http://127.0.0.1:{self._port.get(timeout=120)}/live"
+        try:
+            port = self._port.get(timeout=60)
+        except queue.Empty:
+            self.__exit__()
+            raise OSError("the camera's process does not start; what it printed says why") from None
+        self.address = f"http://127.0.0.1:{port}/live"
         return self
 
     def __exit__(self, *_):

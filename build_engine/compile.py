@@ -212,6 +212,10 @@ def _timing_cache(trt, config, options, gpu):
     with Path(f"{path}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+        if cache is None:
+            raise ValueError(
+                f"{path}: TensorRT cannot read this timing cache; remove it, and it is made anew"
+            )
         config.set_timing_cache(cache, ignore_mismatch=False)
         yield
         with replacing(path) as temporary:

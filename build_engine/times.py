@@ -97,7 +97,8 @@ def _tensorrt(paths, spec, batch, runtime):
             try:
                 manifest = compile_engine(path, spec, plan, CompileOptions(runtime), origin)
                 engine, _ = TensorRtEngine.open(plan)
-            except ValueError:  # the int8-cpu placement, or a model of another batch size
+            # The int8-cpu placement, a model of another batch size, no room: no reason to lose the build.
+            except (ValueError, OSError, MemoryError):
                 continue
             name = f"{manifest.flavour} {manifest.version}, {gpu.name}"
             on_device = cupy.asarray(batch.astype(engine.input_dtype))

@@ -66,7 +66,10 @@ def versions():
 
 
 def commit(root):
-    """The commit of a checkout, with "+ changes" when files differ from it; "unknown" without git."""
+    """The commit of a checkout, with "+ changes" when files differ from it; "unknown" without git, and of an
+    installed package, which may lie inside somebody else's checkout."""
+    if not (root / ".git").exists():
+        return "unknown"
     found = output_of("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
     changed = found and output_of("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return (found + (" + changes" if changed else "")) or "unknown"

@@ -37,6 +37,7 @@ def add_model(report, model, is_random, rows, verdict):
     """Adds what `measure` gave of one model file (its spec lies beside it, or in it)."""
     spec = _spec_of(Path(model))
     num_priors = len(make_priors(spec))
+    gflops = giga_multiply_adds(model) if Path(model).suffix == ".onnx" else None
     report["models"].append(
         {
             "name": spec.name,
@@ -45,8 +46,8 @@ def add_model(report, model, is_random, rows, verdict):
             "input": [spec.input.height, spec.input.width],
             "priors": num_priors,
             "columns": spec.num_columns,
-            "gflops": giga_multiply_adds(model) if Path(model).suffix == ".onnx" else None,
-            "titan_x_fps": list(baselines(num_priors)),
+            "gflops": gflops,
+            "titan_x_fps": list(baselines(num_priors, gflops)),
             "rows": rows,
             "machine_was": {**verdict._asdict(), "remarks": list(verdict.remarks)},
         }

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
 import pytest
 
-from edge_ssd.bench import check, disturbance, measure
-from edge_ssd.bench.frames import MemorySource, load_images
+from edge_ssd import Detector
+from edge_ssd.bench import check, disturbance, measure, subjects
+from edge_ssd.bench.frames import MemorySource, age_ms, load_images
+from edge_ssd.bench.gpu_network import heads_of
 from edge_ssd.bench.measure import Plan, row_of
 from edge_ssd.bench.page import html_of
 from edge_ssd.bench.report import SCHEMA_FILE, read_report, text_of
-from edge_ssd.bench.subjects import Subject, subjects_of
+from edge_ssd.bench.runners import TorchCudaRunner
+from edge_ssd.bench.subjects import Subject, float_model, subjects_of
 from edge_ssd.bench.worker import Worker, WorkerFailed
 from edge_ssd.cli import main
+from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
+from edge_ssd.spec import SsdSpec
+from tests.kernels.simulated import SimulatedDevice
+from tests.kernels.simulated_engine import SimulatedEngine
 from tests.onnx_graphs import save_planted_model
 from tests.specs import grid_spec
 
@@ -124,6 +133,16 @@ class TestBadInput:
         assert said in error
         assert error.count("\n") == 1
 
+    def test_a_second_model_is_named_before_the_first_is_measured(self, model, capsys, monkeypatch):
+        monkeypatch.setattr(measure, "measure", None)
+        assert main(["bench", "--model", str(model), "--model", "missing.onnx", "--source", CAMERA]) == 1
+        assert "missing.onnx: no such model file" in capsys.readouterr().err
+
+    def test_threads_below_zero_are_wrong_use(self):
+        with pytest.raises(SystemExit) as ended:
+            main(["bench", "--threads", "-1"])
+        assert ended.value.code == 2
+
     def test_a_live_source_measures_its_camera(self, monkeypatch):
         class Live:
             is_live = True
@@ -137,6 +156,89 @@ class TestBadInput:
         monkeypatch.setattr("edge_ssd.bench.frames.open_source", lambda _: Live())
         with pytest.raises(ValueError, match="a benchmark needs a recording"):
             load_images("0")
+
+
+class TestTheCheck:
+    """Heads and detections are those of ONNX Runtime in float32, or the row is not timed."""
+
+    @pytest.fixture
+    def worker(self, model):
+        """What a Worker answers whose results are right."""
+        spec = SsdSpec.load(model.with_suffix(".json"))
+        detector = Detector.load(model, threads=1, engine="onnxruntime")
+
+        def detect(count):
+            found = [detector.detect(image) for image in load_images(CAMERA)[:count]]
+            return [(one.boxes, one.scores, one.labels) for one in found]
+
+        return SimpleNamespace(detect=detect, heads=OnnxRuntimeEngine(model, spec, 1).infer)
+
+    def problem(self, model, worker):
+        subject = Subject("x", "peer", "fp32", model, "opencv")
+        return check.problem_of(subject, worker, load_images(CAMERA), Plan())
+
+    def test_the_right_results_have_no_problem(self, model, worker):
+        assert self.problem(model, worker) == ""
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda boxes, scores, labels: (boxes[1:], scores[1:], labels[1:]), "misses 2 of 8"),
+            (lambda boxes, scores, labels: (boxes, scores, 1 - labels), "misses 8 of 8"),
+            (lambda boxes, scores, labels: (boxes + 40, scores, labels), "misses"),
+            (lambda boxes, scores, labels: (boxes, scores - 0.3, labels), ""),
+        ],
+    )
+    def test_detections_of_its_own_are_seen(self, model, worker, change, said):
+        """As other pre- or post-processing would give: the heads are right."""
+        right = worker.detect
+        worker.detect = lambda count: [change(*one) for one in right(count)]
+        assert said in self.problem(model, worker)
+        assert bool(said) == bool(self.problem(model, worker))
+
+    def test_detections_that_are_not_there_are_seen(self, model, worker):
+        right = worker.detect
+        more = np.array([[5, 5, 20, 20]], np.float32), np.array([0.99]), np.array([1])
+        worker.detect = lambda n: [tuple(map(np.concatenate, zip(one, more))) for one in right(n)]
+        assert "makes up 2 of 10" in self.problem(model, worker)
+
+    def test_heads_of_another_size_are_a_problem_and_no_crash(self, model, worker):
+        worker.heads = lambda blob: (np.zeros((1, 9, 4)), np.zeros((1, 9, 3)))
+        assert "loc has 36 values, 16 are expected" in self.problem(model, worker)
+
+    def test_a_float_model_that_is_broken_is_said(self, tmp_path, worker):
+        (tmp_path / "m.onnx").touch()
+        assert "nothing to compare with" in self.problem(tmp_path / "m.int8.onnx", worker)
+
+    @pytest.mark.parametrize(
+        ("name", "of"),
+        [
+            ("m.onnx", "m.onnx"),
+            ("m.pt", "m.onnx"),
+            ("m.int8-cpu.onnx", "m.onnx"),
+            ("m.v2.fp16.rtx.engine", "m.v2.onnx"),
+            ("m.v2.onnx", "m.v2.onnx"),
+        ],
+    )
+    def test_the_float_model_is_that_of_the_same_name(self, name, of):
+        assert float_model(Path("a", name)) == Path("a", of)
+
+    @pytest.mark.parametrize("sizes", [(), (4,)])
+    def test_heads_of_a_gpu_come_from_its_engine(self, tmp_path, sizes):
+        def network(batch):
+            return batch.mean(axis=(1, 2, 3)).reshape(-1, 1, 1) * np.ones((1, 5, 4)), np.zeros(
+                (len(batch), 5, 3)
+            )
+
+        device = SimulatedDevice(tmp_path)
+        engine = SimulatedEngine(device, network, (6, 6), sizes, dtype=np.float16)
+        loc, conf = heads_of(device, engine, np.full((1, 3, 6, 6), 2, np.float32))
+        assert (loc.shape, conf.shape) == ((1, 5, 4), (1, 5, 3))
+        assert (loc == 2).all()
+
+    def test_a_checkpoint_that_falls_back_to_the_cpu_is_no_row_of_the_gpu(self, model):
+        with pytest.raises(ValueError, match="cannot use the GPU here"):
+            TorchCudaRunner(model, 0.5, threads=1)
 
 
 class TestWorkers:
@@ -194,6 +296,15 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
     assert not any(file.startswith("n.") for _, _, file in found)
     engine = subjects_of(tmp_path / "m.fp16.engine")
     assert [s.name for s in engine] == ["TensorRT"]
+    checkpoint = subjects_of(tmp_path / "m.pt")
+    assert [(s.name, s.precision) for s in checkpoint] == [("torch, CPU", "fp32"), ("torch, CUDA", "fp16")]
+
+
+def test_openvino_as_it_comes_is_in_the_precision_that_it_takes_by_itself(tmp_path, monkeypatch):
+    openvino_engine = pytest.importorskip("edge_ssd.engines.openvino_engine", exc_type=ImportError)
+    monkeypatch.setattr(openvino_engine, "default_precision", lambda: "bf16")
+    (peer,) = [s for s in subjects._peers(tmp_path / "m.onnx") if s.runner == "openvino"]
+    assert peer.precision == "bf16"
 
 
 def test_frames_of_memory_are_copied_as_a_driver_does():
@@ -204,6 +315,7 @@ def test_frames_of_memory_are_copied_as_a_driver_does():
     assert frames[3].image is not images[0]
     assert frames[0].timestamp_ns < frames[4].timestamp_ns
     assert frames[0].capture_ms > 0
+    assert 0 < age_ms(frames[4]) < age_ms(frames[0])
 
 
 class TestTheMachine:

@@ -61,6 +61,8 @@ def make_tensorrt(version, refuse="", fail=False):
 
         def create_timing_cache(self, data):
             calls.append(("cache", data))
+            if data == b"broken":
+                return None
             return SimpleNamespace(serialize=lambda: data + b"+")
 
         def set_timing_cache(self, cache, ignore_mismatch):

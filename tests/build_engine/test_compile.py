@@ -216,6 +216,13 @@ def test_the_timing_cache_is_one_file_per_version_and_gpu(model, with_tensorrt, 
     assert (tmp_path / "timings.10.3.0.Orin_nvgpu_").read_bytes() == b"++"
 
 
+def test_a_timing_cache_that_is_none_says_what_to_do(model, with_tensorrt, tmp_path):
+    (tmp_path / "timings.10.3.0.Orin_nvgpu_").write_bytes(b"broken")
+    with_tensorrt()
+    with pytest.raises(ValueError, match="cannot read this timing cache; remove it"):
+        compiled(model, timing_cache=str(tmp_path / "timings"))
+
+
 def test_a_timing_cache_in_use_is_waited_for(model, with_tensorrt, tmp_path):
     with_tensorrt()
     cache = tmp_path / "timings"

@@ -84,6 +84,20 @@ def test_the_head_that_departs_is_named(demo, images, name, capsys):
     assert f"wrong.onnx departs first in {name}" in capsys.readouterr().err
 
 
+def test_a_nan_on_one_image_is_not_forgotten_on_the_next(demo, images):
+    form, calls = Form(demo, 1), []
+    right = form.backend.infer
+
+    def infer(batch):
+        loc, conf = right(batch)
+        calls.append(1)
+        return loc * np.float32(np.nan if len(calls) == 1 else 1), conf
+
+    form.backend.infer = infer
+    found = {d.step: d for d in compare(Form(demo, 1), form, images)}
+    assert found["loc"].departs
+
+
 def test_another_preprocessing_is_named_before_its_consequences(demo, images):
     other = saved(demo.with_name("bgr.onnx"), onnx.load(DEMO_MODEL), **{'"rgb"': '"bgr"'})
     departs = [step for step, d in differences(demo, other, images).items() if d.departs]
@@ -166,6 +180,24 @@ def test_kernels_are_compared_step_by_step(tmp_path, rng, simulated, monkeypatch
     assert [d.step for d in found] == list(STEPS)
     assert not any(d.departs for d in found)
     assert engine.calls > 0
+
+
+def test_a_checkpoint_in_float16_is_compared_as_such(tmp_path, rng, simulated, monkeypatch):
+    """As torch runs it on a GPU; its name says nothing of it."""
+    path = save(tmp_path, residual())
+    session = open_bytes(path.read_bytes(), threads=1)
+    network = lambda batch: session.run(["loc", "conf"], {"image": batch})  # noqa: E731
+    engine = SimulatedEngine(simulated, network, (100, 100), dtype=np.float16)
+    backend = CudaBackend(engine, small_spec(), None, simulated, memory="pinned")
+    on_cpu = verify.load_backend
+    monkeypatch.setattr(
+        verify, "load_backend", lambda p, options: backend if p.suffix == ".pt" else on_cpu(p, options)
+    )
+    form = Form(path.with_suffix(".pt"), 1)
+    assert form.precision == "fp16"
+    found = compare(Form(path, 1), form, [rng.integers(0, 256, (60, 90, 3), np.uint8)])
+    assert not any(d.departs for d in found)
+    assert found[0].value > verify._PIXEL_LEVELS / min(small_spec().input.std)  # float16 rounds it
 
 
 def test_tolerances_grow_with_what_a_precision_loses():

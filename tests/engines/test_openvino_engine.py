@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -110,3 +112,9 @@ def test_the_fastest_is_chosen_by_file_and_cpu(monkeypatch, name, bf16, installe
     monkeypatch.setattr(openvino_engine, "has_bf16", lambda: bf16)
     monkeypatch.setattr(backends, "find_spec", lambda package: package in installed)
     assert fastest_cpu_engine(name) == chosen
+
+
+def test_an_openvino_that_cannot_be_imported_is_said_and_left_out(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "edge_ssd.engines.openvino_engine", None)
+    assert fastest_cpu_engine("m.onnx") == "onnxruntime"
+    assert "OpenVINO is installed and cannot be used" in caplog.text

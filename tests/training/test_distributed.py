@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edge_ssd import cli  # noqa: E402
 from edge_ssd.training.checkpoint import load_checkpoint  # noqa: E402
 from edge_ssd.training.data import RankBatches, RoundSampler  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
@@ -26,17 +26,29 @@ pytestmark = [
 
 def train(out, processes, arch, *options):
     """Runs `edge-ssd train` without augmentation in so many processes; returns its metrics, list of dict."""
-    start = [sys.executable]
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        start += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
-    command = [*start, "-m", "edge_ssd", "train", "--arch", arch, "--out", str(out), *options]
+    command = ["train", "--arch", arch, "--out", str(out), *options]
     command += ["--augmentation", "none", "--workers", "0", "--threads", "1", "--precision", "fp32"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    if processes == 1:
+        assert cli.main(command) == 0
+    else:
+        start = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        done = subprocess.run(
+            [sys.executable, *start, "-m", "edge_ssd", *command],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def _same_threads_afterwards():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def test_two_processes_have_the_losses_and_weights_of_one_with_the_doubled_batch(tmp_path):
