@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def main(argv=None):
         series["cameras in one call"] = turns(cameras(detector), arguments.rounds, "cameras")
         series["frame size"] = turns(frame_sizes(detector), arguments.rounds, "sizes")
         description = detector.description
-    series["threads"] = turns(threads(arguments.model), arguments.rounds, "threads")
+    with ExitStack() as stack:
+        series["threads"] = turns(threads(arguments.model, stack), arguments.rounds, "threads")
     for name, rows in series.items():
         print(f"{name}:")
         for row in rows:
@@ -85,11 +87,11 @@ def frame_sizes(detector):
     return cases
 
 
-def threads(model):
-    """{case: function}: one camera, 1 thread to one for each core."""
+def threads(model, stack):
+    """{case: function}: one camera, 1 thread to one for each core; the detectors are closed with `stack`."""
     image = _images((640, 480), 0)[0]
     counts = sorted({1, *(2**k for k in range(1, 8) if 2**k <= usable_cores()), usable_cores()})
-    detectors = {count: Detector.load(model, threads=count) for count in counts}
+    detectors = {count: stack.enter_context(Detector.load(model, threads=count)) for count in counts}
     return {
         str(count): lambda detector=detector: [detector.detect(image) for _ in range(_TURN_FRAMES)]
         for count, detector in detectors.items()

@@ -67,7 +67,6 @@ def soak(model, seconds, fps, faults):
     output that parse), came_to_the_end (whether frames still came then), age_ms percentiles, and samples, one a
     second: {seconds, rss_mib, age_ms, dropped, reopened}. Raises OSError when no frame came at all.
     """
-    ages, samples = [], []
     with (
         tempfile.TemporaryDirectory() as folder,
         BadCamera(_SOURCE, fps, faults) as camera,
@@ -75,50 +74,67 @@ def soak(model, seconds, fps, faults):
         tqdm(total=round(seconds), unit="s", disable=not sys.stderr.isatty(), leave=False) as bar,
     ):
         output = Path(folder) / "out.jsonl"
-        sink = open_sink(str(output), fps, True)
-        start, came_to_the_end = time.monotonic(), False
         with open_source(camera.address, allocate=detector.allocate) as source:
-
-            def note(statistics):
-                nonlocal came_to_the_end
-                elapsed = time.monotonic() - start
-                age_ms = statistics.latest.timing_ms["age"]
-                ages.append(age_ms)
-                if elapsed >= len(samples) * _SAMPLE_S:
-                    counts = {"dropped": source.dropped, "reopened": source.reopened}
-                    samples.append({"seconds": elapsed, "rss_mib": _rss_mib(), "age_ms": age_ms, **counts})
-                    bar.update(round(elapsed) - bar.n)
-                if elapsed > seconds:
-                    came_to_the_end = True
-                    source.stop()
-
-            # A source that never comes back gives no frame to stop it at.
-            limit = threading.Timer(seconds + _LAST_FRAME_S, source.stop)
-            limit.daemon = True
-            limit.start()
-            try:
-                statistics = run_pipeline(source, detector, [sink], on_frame=note)
-            finally:
-                limit.cancel()
-                sink.close()
-            dropped, reopened = source.dropped, source.reopened
-        if not ages:
+            watch = _Watch(source, seconds, bar)
+            statistics = _run(source, detector, output, watch)
+            counts = {"dropped": source.dropped, "reopened": source.reopened}
+        if not watch.ages_ms:
             raise OSError(f"{camera.address}: no frame came in {seconds:g} s")
         lines = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-        points = dict(zip(("p50", "p95", "p99", "max"), np.percentile(ages, (50, 95, 99, 100)).tolist()))
+        points = np.percentile(watch.ages_ms, (50, 95, 99, 100)).tolist()
         return {
             "model": Path(model).name,
-            "seconds": time.monotonic() - start,
+            "seconds": watch.elapsed_s(),
             "frames": statistics.frames,
             "fps": statistics.fps,
-            "dropped": dropped,
-            "reopened": reopened,
+            **counts,
             "faults": camera.counts(),
             "lines": len(lines),
-            "came_to_the_end": came_to_the_end,
-            "age_ms": points,
-            "samples": samples,
+            "came_to_the_end": watch.came_to_the_end,
+            "age_ms": dict(zip(("p50", "p95", "p99", "max"), points)),
+            "samples": watch.samples,
         }
+
+
+def _run(source, detector, output, watch):
+    """RunStatistics of the pipeline, JSON lines in the file `output`, until the watch stops the source."""
+    sink = open_sink(str(output), 0, True)
+    # A source that never comes back gives no frame to stop it at.
+    limit = threading.Timer(watch.seconds + _LAST_FRAME_S, source.stop)
+    limit.daemon = True
+    limit.start()
+    try:
+        return run_pipeline(source, detector, [sink], on_frame=watch.note)
+    finally:
+        limit.cancel()
+        sink.close()
+
+
+class _Watch:
+    """Notes what a run is like, and stops its source after so many seconds.
+
+    ages_ms: of all frames.   samples: see `soak`.   came_to_the_end: whether a frame came after the last second.
+    """
+
+    def __init__(self, source, seconds, bar):
+        self.seconds, self.ages_ms, self.samples, self.came_to_the_end = seconds, [], [], False
+        self._source, self._bar, self._start = source, bar, time.monotonic()
+
+    def elapsed_s(self):
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    def note(self, statistics):
+        """Takes the latest frame of the RunStatistics."""
+        elapsed, age_ms = self.elapsed_s(), statistics.latest.timing_ms["age"]
+        self.ages_ms.append(age_ms)
+        if elapsed >= len(self.samples) * _SAMPLE_S:
+            counts = {"dropped": self._source.dropped, "reopened": self._source.reopened}
+            self.samples.append({"seconds": elapsed, "rss_mib": _rss_mib(), "age_ms": age_ms, **counts})
+            self._bar.update(round(elapsed) - self._bar.n)
+        if elapsed > self.seconds:
+            self.came_to_the_end = True
+            self._source.stop()
 
 
 def problems_of(result, most_age_ms):

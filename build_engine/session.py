@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import onnxruntime
-
-from ..cpu_info import usable_cores
+from ..engines.onnxruntime_engine import new_session
 
 
 def open_bytes(data, threads=0, optimise=True):
@@ -13,12 +11,7 @@ def open_bytes(data, threads=0, optimise=True):
     threads: 0 takes one per usable core.   optimise: False keeps every tensor that the graph names.
     Raises ValueError when ONNX Runtime refuses the model.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.log_severity_level = 4  # what matters comes as an exception
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return new_session(data, threads, optimise)
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
         raise ValueError(f"ONNX Runtime refuses the model ({str(error).splitlines()[0]})") from error

@@ -130,7 +130,7 @@ def compare(truth, form, images):
     for image in images:
         frame = Frame(image)
         wanted, found = truth.run(frame), form.run(frame)
-        matches.append(_matches(wanted, found, _TOLERANCES[form.precision]))
+        matches += _matches(wanted, found, _TOLERANCES[form.precision])
         for difference in _differences(form, wanted, found, truth.backend):
             held = worst.get(difference.step)
             # A NaN is the worst there is, and stays.
@@ -162,7 +162,7 @@ def _share(wanted, found):
 
 @dataclass(frozen=True)
 class _Matches:
-    """Of one image: detections of the model, those without a counterpart, IoU and score distance of the others."""
+    """Of one image: detections of one, those without a counterpart in the other, IoU and score distance of the rest."""
 
     count: int
     lost: int
@@ -171,7 +171,13 @@ class _Matches:
 
 
 def _matches(wanted, found, tolerance):
+    """Both ways: what the model finds and the form does not, and what the form makes up."""
     a, b = (Detections.from_rows(r.rows, int(r.counts[0]), r.plan, 0) for r in (wanted, found))
+    return _one_way(a, b, tolerance), _one_way(b, a, tolerance)
+
+
+def _one_way(a, b, tolerance):
+    """The _Matches of the sure detections of `a` among all but the least sure of `b`."""
     a, b = a[a.scores >= _SCORE], b[b.scores >= _SCORE_OF_OTHER]
     ious, scores = [], []
     for box, score, label in zip(a.boxes, a.scores, a.labels):
@@ -186,7 +192,7 @@ def _matches(wanted, found, tolerance):
 
 
 def _detections_apart(form, matches):
-    """The share of the model's detections without a counterpart of their class, over all images."""
+    """The share of detections, of the model and of the form, without a counterpart of their class, over all images."""
     count, lost = sum(m.count for m in matches), sum(m.lost for m in matches)
     ious = [iou for m in matches for iou in m.ious]
     scores = [score for m in matches for score in m.scores]

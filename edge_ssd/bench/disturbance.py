@@ -30,6 +30,18 @@ class Verdict(NamedTuple):
     remarks: tuple[str, ...]
 
 
+def worst_of(verdicts):
+    """One Verdict for several runs: the worst of each figure, and all remarks once."""
+    shares = [verdict.others_share for verdict in verdicts if verdict.others_share is not None]
+    remarks = tuple(dict.fromkeys(remark for verdict in verdicts for remark in verdict.remarks))
+    return Verdict(
+        max(shares, default=None),
+        max(verdict.spread for verdict in verdicts),
+        max(verdict.slowdown for verdict in verdicts),
+        remarks,
+    )
+
+
 class Watch:
     """Looks at the machine between the turns of a benchmark: `look()` after each, `verdict()` at the end.
 

@@ -49,9 +49,9 @@ class Measured:
             probe = getattr(self.worker, kind)(_FEWEST_CALLS)
             self.calls[kind] = max(_FEWEST_CALLS, round(_TURN_S * probe.calls / probe.seconds))
 
-    def take_turn(self, meters, start):
-        """Frames, then the network alone; energy is that of the frames."""
-        for kind in self._kinds():
+    def take_turn(self, meters, start, is_back):
+        """Frames and the network alone, the other way round when `is_back`; energy is that of the frames."""
+        for kind in self._kinds()[:: -1 if is_back else 1]:
             with ExitStack() as stack:
                 used = meters if kind == "frames" else []
                 joules = {meter.name: stack.enter_context(meter.measure()) for meter in used}
@@ -110,10 +110,11 @@ def _take_turns(running, reasons, plan):
     meters, start = find_meters(), time.perf_counter()
     rounds = max(3, round(plan.seconds / (2 * _TURN_S)))
     for number in range(rounds):
-        for i, one in list(running.items()):
+        is_back = bool(number % 2)  # nobody always comes after the same one, or always first
+        for i, one in sorted(running.items(), reverse=is_back):
             plan.progress(number, rounds, f"round {number + 1}: {one.subject.name}, {one.subject.precision}")
             try:
-                one.take_turn(meters, start)
+                one.take_turn(meters, start, is_back)
             except WorkerFailed as error:
                 reasons[i] = str(error)
                 running.pop(i).worker.close()

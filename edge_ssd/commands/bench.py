@@ -92,8 +92,10 @@ def main(arguments):
         models = [_model_file(name, Path(folder)) for name in arguments.model or _defaults()]
         for model, is_random in models:
             _measure(report, model, is_random, images, arguments, progress)
+            if arguments.out:  # after each model: minutes of measuring are not lost
+                _write(report, Path(arguments.out))
     if arguments.out:
-        _write(report, Path(arguments.out))
+        print(f"written: {Path(arguments.out) / 'bench.html'}, bench.json", file=sys.stderr)
     print(text_of(report))
     return 0 if any(row["status"] == "ok" for model in report["models"] for row in model["rows"]) else 1
 
@@ -108,6 +110,7 @@ def _defaults():
 
 
 def _measure(report, model, is_random, images, arguments, progress):
+    from ..bench.disturbance import worst_of
     from ..bench.measure import Plan, measure
     from ..bench.report import add_model
     from ..bench.subjects import subjects_of
@@ -119,8 +122,7 @@ def _measure(report, model, is_random, images, arguments, progress):
         measured, verdict = measure(subjects, images, plan)
         rows += measured
         verdicts.append(verdict)
-    worst = max(verdicts, key=lambda verdict: len(verdict.remarks))
-    add_model(report, model, is_random, rows, worst)
+    add_model(report, model, is_random, rows, worst_of(verdicts))
 
 
 def _model_file(name, folder):
@@ -158,7 +160,6 @@ def _write(report, folder):
             temporary.write_bytes(png)
     with replacing(folder / "bench.html") as temporary:
         temporary.write_text(html, encoding="utf-8")
-    print(f"written: {folder / 'bench.html'}, bench.json", file=sys.stderr)
 
 
 @contextmanager

@@ -60,16 +60,26 @@ def open_session(path, threads=0):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model file")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or usable_cores()
-    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
-    options.log_severity_level = 4  # what matters comes as an exception
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return new_session(str(path), threads)
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
         raise ValueError(
             f"{path}: ONNX Runtime cannot load this model ({_reason(error)}). Is the file complete, and is it ONNX?"
         ) from error
+
+
+def new_session(model, threads=0, optimise=True):
+    """An ONNX Runtime session on the CPU; raises ONNX Runtime's own exceptions.
+
+    model: a path as text, or a serialised model.   optimise: False keeps every tensor that the graph names.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or usable_cores()
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPIN_US))
+    options.log_severity_level = 4  # what matters comes as an exception
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def run_session(session, names, feeds, path):

@@ -15,6 +15,9 @@ from .onnx_model import check_input, check_outputs, filled_up
 
 BF16, FP32 = "bf16", "f32"
 
+# Batch sizes that stay compiled, the latest ones: each is a copy of the network.
+_MOST_SIZES = 4
+
 
 class OpenVinoEngine:
     """One ONNX model in OpenVINO.
@@ -83,7 +86,10 @@ class OpenVinoEngine:
         # freed theirs in another order than they came: the next Ctrl-C would end the process by a segmentation
         # fault. So that is a thread which ends here.
         with ThreadPoolExecutor(1) as thread:
-            self._requests[count] = thread.submit(self._compiled, count).result()
+            request = thread.submit(self._compiled, count).result()
+        if len(self._requests) == _MOST_SIZES:
+            self._requests.pop(next(iter(self._requests)))
+        self._requests[count] = request
         return self._requests[count]
 
     def _compiled(self, count):
