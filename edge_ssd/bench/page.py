@@ -35,6 +35,8 @@ def html_of(report):
     """(HTML, {file name: PNG}) of a report."""
     machine, parts, files = report["machine"], [], {}
     parts.append(f'<p class="verdict{_broken(report)}">{_quiet(report)}</p>')
+    if report["settings"]["note"]:
+        parts.append(f"<p>{escape(report['settings']['note'])}</p>")
     for model in report["models"]:
         parts.append(f"<h2>{escape(model_title(model))}</h2>")
         parts.append(_rows(model))
@@ -125,7 +127,8 @@ def _origin(report):
         if value not in ("", None):
             yield key.replace("_", " "), value
     for key, value in settings.items():
-        yield key.replace("_", " "), value
+        if value != "":
+            yield key.replace("_", " "), value
     for model in report["models"]:
         was = model["machine_was"]
         others = "unknown" if was["others_share"] is None else f"{was['others_share']:.1%}"

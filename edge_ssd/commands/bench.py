@@ -51,6 +51,9 @@ def add_arguments(parser):
     )
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="T", help="default: 0.5")
     parser.add_argument("--no-peers", action="store_true", help="this package's engines alone")
+    parser.add_argument(
+        "--note", default="", metavar="TEXT", help="what else a reader should know of the run"
+    )
     parser.add_argument("--out", metavar="DIR", help="bench.html, bench.json and PNG files go there")
 
 
@@ -85,6 +88,7 @@ def main(arguments):
             "seconds_per_row": arguments.seconds,
             "threads": arguments.threads or "all cores",
             "score_threshold": arguments.score_threshold,
+            "note": arguments.note,
         }
     )
     with tempfile.TemporaryDirectory() as folder, _progress() as progress:

@@ -27,7 +27,9 @@ def add_parser(subparsers):
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", metavar="M", help="default: the demo model that comes with the package")
+    parser.add_argument(
+        "--model", metavar="M", help="a file, or what comes with the package: demo (default) or fod31"
+    )
     add_data_arguments(parser)
     parser.add_argument("--report", metavar="F.json", help="write the numbers there")
     parser.add_argument("--plot", metavar="F.png", help="write the precision-recall curves there")
