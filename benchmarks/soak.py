@@ -188,8 +188,9 @@ def plot(result, path):
         ("dropped", "frames dropped"),
     )
     for axes, (column, label) in zip(figure.subplots(len(columns), 1, sharex=True), columns):
-        axes.plot(minutes, [sample[column] for sample in result["samples"]])
-        axes.set(ylabel=label, ylim=(0, None))
+        values = [sample[column] for sample in result["samples"]]
+        axes.plot(minutes, values)
+        axes.set(ylabel=label, ylim=(0, 1.1 * max(*values, 1)))
         axes.grid(alpha=0.3)
     axes.set_xlabel("minutes")
     figure.suptitle(f"{result['model']}: a camera that drops, stalls and sends garbage")

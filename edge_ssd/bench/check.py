@@ -13,10 +13,10 @@ from ..spec import SsdSpec
 from .subjects import float_model
 
 # ||difference|| / ||output||: what a precision may cost. A wrong input or a wrong network is off by 1.
-_TOLERANCES = {"fp32": 1e-3, "tf32": 0.01, "fp16": 0.02, "bf16": 0.05, "int8": 0.2}
-# Share of the detections that may have no counterpart. Of those alone whose score is above the threshold by _MARGIN:
-# the others may fall below it by rounding.
-_LOST = {"fp32": 0.0, "fp16": 0.1, "bf16": 0.1, "int8": 0.3}
+_TOLERANCES = {"fp32": 1e-3, "tf32": 0.01, "fp16": 0.02, "bf16": 0.05, "int8": 0.4}
+# Share of the detections that may have no counterpart: NMS decides otherwise where two scores or overlaps are equal
+# but for rounding. Of those alone whose score is above the threshold by _MARGIN: the others may fall below it.
+_LOST = {"fp32": 0.02, "fp16": 0.1, "bf16": 0.1, "int8": 0.4}
 _MARGIN, _SAME_IOU = 0.2, 0.5
 _IMAGES = 2
 

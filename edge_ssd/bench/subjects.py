@@ -51,8 +51,10 @@ def _onnx_subjects(model):
     files = [model, *(model.with_suffix(f".{p}.onnx") for p in _PRECISIONS)]
     for path in (file for file in files if file.is_file()):
         precision = _precision(path)
-        yield _ours("ONNX Runtime", precision, path, "detector", "onnxruntime", engine="onnxruntime")
-        if not path.name.endswith(".int8-cpu.onnx"):
+        is_for_cpu = path.name.endswith(".int8-cpu.onnx")
+        name = "ONNX Runtime (int8-cpu)" if is_for_cpu else "ONNX Runtime"
+        yield _ours(name, precision, path, "detector", "onnxruntime", engine="onnxruntime")
+        if not is_for_cpu:
             yield _ours("OpenVINO", precision, path, "detector", "openvino", engine="openvino")
         if path == model:
             yield _bf16(model)

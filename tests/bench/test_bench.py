@@ -287,7 +287,7 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
     assert {
         ("ONNX Runtime", "fp32", "m.onnx"),
         ("OpenVINO", "bf16", "m.onnx"),
-        ("ONNX Runtime", "int8", "m.int8-cpu.onnx"),
+        ("ONNX Runtime (int8-cpu)", "int8", "m.int8-cpu.onnx"),
         ("OpenVINO", "int8", "m.int8.onnx"),
         ("TensorRT", "fp16", "m.fp16.engine"),
         ("TensorRT-RTX", "int8", "m.int8.rtx.engine"),
