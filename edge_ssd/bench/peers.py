@@ -71,6 +71,8 @@ class PeerRunner:
         scores = (exps / exps.sum(axis=1, keepdims=True))[:, 1:]
         rows, labels = np.nonzero(scores > self._threshold)
         boxes = reference.decode_boxes(loc[rows], self._priors[rows], self._spec.variance)
+        if self._spec.postprocess.clip_boxes == "before_nms":
+            np.clip(boxes, 0, 1, out=boxes)
         boxes *= np.tile(shape[1::-1], 2)
         best = scores[rows, labels]
         if not len(rows):
@@ -78,6 +80,7 @@ class PeerRunner:
         corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
         threshold = self._spec.postprocess.iou_threshold
         kept = cv2.dnn.NMSBoxesBatched(corners, best, labels, self._threshold, threshold)
+        kept = kept[np.argsort(-best[kept], kind="stable")][: self._spec.postprocess.max_detections]
         return boxes[kept], best[kept], labels[kept]
 
 
