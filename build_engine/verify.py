@@ -17,6 +17,7 @@ from ..backends import load_backend
 from ..boxes import iou_matrix
 from ..detections import Detections
 from ..detector import DetectorOptions
+from ..engine_file import precision_of
 from ..frames import Frame
 
 STEPS = ("preprocess", "loc", "conf", "postprocess", "detections")
@@ -103,12 +104,6 @@ def _host(array):
     """A float32 copy on the host of a NumPy or CuPy array."""
     array = array.get() if hasattr(array, "get") else np.asarray(array)
     return array.astype(np.float32)
-
-
-def precision_of(path):
-    """fp32, fp16 or int8, by the name that `build` gives: NAME.fp16.onnx, NAME.int8.engine."""
-    words = Path(path).name.split(".")
-    return next((p for p in ("int8", "fp16") if any(w.startswith(p) for w in words[1:])), "fp32")
 
 
 def forms_beside(model):

@@ -96,6 +96,12 @@ class EngineFile:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
+def precision_of(path):
+    """fp32, fp16 or int8, by the name that `build` gives: NAME.fp16.onnx, NAME.int8.engine."""
+    words = Path(path).name.split(".")
+    return next((p for p in ("int8", "fp16") if any(w.startswith(p) for w in words[1:])), "fp32")
+
+
 def engine_path(model_path, precision, flavour):
     """Where the engine of a model goes: NAME.<precision>.engine beside it, .rtx.engine for TensorRT-RTX."""
     model_path = Path(model_path)

@@ -70,6 +70,10 @@ class Frame:
         """Whether the pixels lie in GPU memory."""
         return any(isinstance(plane, DeviceArray) for plane in self._planes)
 
+    def age_ms(self):
+        """Milliseconds since it was taken, by `timestamp_ns`."""
+        return (now_ns() - self.timestamp_ns) / 1e6
+
     @property
     def image_size(self):
         """(height, width), pixels."""

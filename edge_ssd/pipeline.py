@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from .detector import FrameCopies
-from .frames import now_ns
 from .sinks import FrameResult
 from .timing import STAGES, RollingStats
 
@@ -67,8 +66,7 @@ def run_pipeline(source, detector, sinks, max_frames=0, on_frame=None):
     statistics = RunStatistics()
     start = before = time.perf_counter()
     for frame, detections in _detected(source, detector, max_frames):
-        age_ms = (now_ns() - frame.timestamp_ns) / 1e6
-        timing_ms = {"capture": frame.capture_ms, **detector.timing_ms, "age": age_ms}
+        timing_ms = {"capture": frame.capture_ms, **detector.timing_ms, "age": frame.age_ms()}
         result = FrameResult(frame, detections, detector.class_names, timing_ms)
         for sink in sinks:
             sink.write(result)

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
+from .commands import new_parser
 from .commands.cpu_options import add_cpu_arguments, count
 from .detector import MEMORY_MODES, WAITS
 
@@ -116,12 +117,7 @@ def names_list(text):
 
 def add_parser(subparsers):
     """Adds `run` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "run",
-        help="camera, stream, video or images to detections",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "run", "camera, stream, video or images to detections", DESCRIPTION)
     add_arguments(parser)
     parser.set_defaults(main=main)
 

@@ -38,8 +38,6 @@ class MemorySource:
     images: BGR arrays.   count: frames in all.   allocate: of a Detector, or None.
     """
 
-    fps, is_live, dropped, reopened, skipped = 0.0, False, 0, 0, 0
-
     def __init__(self, images, count, allocate=None):
         self._images, self._count, self._allocate = images, count, allocate
 
@@ -57,8 +55,3 @@ class MemorySource:
         np.copyto(buffer, image)
         capture_ms = (time.perf_counter() - start) * 1e3
         return Frame(buffer, timestamp_ns=now_ns(), sequence=number, capture_ms=capture_ms)
-
-
-def age_ms(frame):
-    """Milliseconds since the pixels of a Frame were there."""
-    return (now_ns() - frame.timestamp_ns) / 1e6

@@ -12,7 +12,7 @@ from .. import reference
 from ..cpu_info import usable_cores
 from ..priors import make_priors
 from ..spec import SsdSpec
-from .frames import MemorySource, age_ms
+from .frames import MemorySource
 
 
 class PeerRunner:
@@ -45,7 +45,7 @@ class PeerRunner:
             frame = source.frame(i)
             _, stages = self._stages(frame.image)
             whole = (time.perf_counter() - start) * 1e3
-            times.append({"capture": frame.capture_ms, **stages, "age": age_ms(frame), "frame": whole})
+            times.append({"capture": frame.capture_ms, **stages, "age": frame.age_ms(), "frame": whole})
         return times
 
     def run_network(self, calls):
@@ -202,7 +202,7 @@ class TorchvisionRunner:
             frame = source.frame(i)
             self.detect(frame.image)
             whole = (time.perf_counter() - start) * 1e3
-            times.append({"capture": frame.capture_ms, "age": age_ms(frame), "frame": whole})
+            times.append({"capture": frame.capture_ms, "age": frame.age_ms(), "frame": whole})
         return times
 
     run_network = None

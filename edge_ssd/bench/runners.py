@@ -10,7 +10,7 @@ import numpy as np
 from ..backends import load_backend
 from ..detector import Detector, DetectorOptions
 from ..pipeline import run_pipeline
-from .frames import MemorySource, age_ms
+from .frames import MemorySource
 
 
 class Runner(Protocol):
@@ -60,7 +60,10 @@ class DetectorRunner:
             from .gpu_network import heads_of
 
             return heads_of(Device(), self._backend.engine, blob)
-        return tuple(values.copy() for values in self._backend.infer(blob.astype(self._dtype, copy=False)))
+        return tuple(
+            values.copy()
+            for values in self._backend.infer(blob.astype(self._backend.engine.input_dtype, copy=False))
+        )
 
     def run_frames(self, images, calls):
         """See Runner. Through `run_pipeline`, with all that it overlaps."""
@@ -86,7 +89,7 @@ class DetectorRunner:
             self._detector.detect_batch(frames)
             ms = (time.perf_counter() - start) * 1e3
             stages = {"capture": sum(frame.capture_ms for frame in frames), **self._detector.timing_ms}
-            times.append({**stages, "age": age_ms(frames[0]), "frame": ms})
+            times.append({**stages, "age": frames[0].age_ms(), "frame": ms})
         return times
 
     def run_network(self, calls):
@@ -109,10 +112,6 @@ class DetectorRunner:
                 engine.infer(noise)
 
         return run
-
-    @property
-    def _dtype(self):
-        return self._backend.engine.input_dtype
 
 
 class TorchCpuRunner(DetectorRunner):

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..engine_file import precision_of
 from ..gpu_info import gpu_info
 
 OURS, PEER = "edge_ssd", "peer"
 
-# By the ending of a derived model's name; see build_engine.
-_PRECISIONS = ("fp16", "int8", "int8-cpu", "bf16")
+# Endings of a derived model's name; see build_engine.
+_FORMS = ("fp16", "int8", "int8-cpu")
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,9 @@ def subjects_of(model, with_peers=True):
 
 
 def _onnx_subjects(model):
-    files = [model, *(model.with_suffix(f".{p}.onnx") for p in _PRECISIONS)]
+    files = [model, *(model.with_suffix(f".{p}.onnx") for p in _FORMS)]
     for path in (file for file in files if file.is_file()):
-        precision = _precision(path)
+        precision = precision_of(path)
         is_for_cpu = path.name.endswith(".int8-cpu.onnx")
         name = "ONNX Runtime (int8-cpu)" if is_for_cpu else "ONNX Runtime"
         yield _ours(name, precision, path, "detector", "onnxruntime", engine="onnxruntime")
@@ -79,7 +80,7 @@ def _checkpoint_subjects(path):
 def _engine_subject(path):
     runtime = "TensorRT-RTX" if path.name.endswith(".rtx.engine") else "TensorRT"
     package = "tensorrt_rtx" if runtime == "TensorRT-RTX" else "tensorrt"
-    return _ours(runtime, _precision(path), path, "detector", package, missing=_no_gpu())
+    return _ours(runtime, precision_of(path), path, "detector", package, missing=_no_gpu())
 
 
 def _peers(model):
@@ -125,11 +126,4 @@ def float_model(path):
     """NAME.onnx for NAME.onnx, NAME.int8.onnx, NAME.fp16.rtx.engine, NAME.pt; NAME may have dots in it."""
     name = path.name.removesuffix(path.suffix).removesuffix(".rtx")
     stem, dot, last = name.rpartition(".")
-    return path.with_name(f"{stem if dot and last in (*_PRECISIONS, 'fp32') else name}.onnx")
-
-
-def _precision(path):
-    """fp32 unless the name says otherwise: M.int8.onnx, M.fp16.engine, M.int8-cpu.onnx, M.fp16.rtx.engine."""
-    parts = path.name.split(".")
-    found = next((part for part in parts[1:] if part in (*_PRECISIONS, "fp32")), "fp32")
-    return found.removesuffix("-cpu")
+    return path.with_name(f"{stem if dot and last in (*_FORMS, 'fp32') else name}.onnx")

@@ -3,7 +3,15 @@
 They import heavy packages inside `main`, so that `-h` works on a bare install.
 """
 
+import argparse
 from contextlib import contextmanager
+
+
+def new_parser(subparsers, name, text, description):
+    """The parser of a command. text: its line in the list of all.   description: shown as it is, examples and all."""
+    return subparsers.add_parser(
+        name, help=text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 @contextmanager

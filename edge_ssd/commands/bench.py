@@ -8,6 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from . import new_parser
 from .cpu_options import count
 
 DESCRIPTION = """\
@@ -24,11 +25,8 @@ _SOURCE = "demo://?seed=7&size=640x480&frames=48"
 
 def add_parser(subparsers):
     """Adds `bench` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "bench",
-        help="frames per second here, beside peers and the paper's Titan X",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser(
+        subparsers, "bench", "frames per second here, beside peers and the paper's Titan X", DESCRIPTION
     )
     add_arguments(parser)
     parser.set_defaults(main=main)

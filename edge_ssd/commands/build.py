@@ -8,6 +8,8 @@ import re
 import sys
 from pathlib import Path
 
+from . import new_parser
+
 DESCRIPTION = """\
 Build an engine. Precision goes into the ONNX file first (M.fp16.onnx, M.int8.onnx), which runs on any machine;
 TensorRT only compiles it. Beside the engine lies its manifest, which is checked before it is loaded.
@@ -21,12 +23,7 @@ TensorRT only compiles it. Beside the engine lies its manifest, which is checked
 
 def add_parser(subparsers):
     """Adds `build` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "build",
-        help="an ONNX model as an FP16 or INT8 engine",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "build", "an ONNX model as an FP16 or INT8 engine", DESCRIPTION)
     add_arguments(parser)
     parser.set_defaults(main=main)
 

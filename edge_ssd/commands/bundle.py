@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from . import new_parser
 
 DESCRIPTION = """\
 Pack a model, its spec, its FP16 and INT8 forms, reports and engines into one file that runs as it is.
@@ -15,12 +16,7 @@ Pack a model, its spec, its FP16 and INT8 forms, reports and engines into one fi
 
 def add_parser(subparsers):
     """Adds `bundle` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "bundle",
-        help="all that a robot needs, in one file",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "bundle", "all that a robot needs, in one file", DESCRIPTION)
     parser.add_argument(
         "model", metavar="M.onnx", help="what was made of it and lies beside it goes in as well"
     )

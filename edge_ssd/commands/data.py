@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from . import plotting
+from . import new_parser, plotting
 from .data_options import ADDRESS, add_split_argument
 
 STATS = """\
@@ -50,9 +49,7 @@ def add_parser(subparsers):
 
 
 def _add_command(commands, name, text, description):
-    parser = commands.add_parser(
-        name, help=text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(commands, name, text, description)
     parser.add_argument("data", metavar="D", help=ADDRESS)
     add_split_argument(parser)
     return parser

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
-from . import plotting
+from . import new_parser, plotting
 from .cpu_options import add_cpu_arguments
 from .data_options import add_data_arguments
 
@@ -21,12 +20,7 @@ VOC and COCO average precision of a model, an engine or a checkpoint, and which 
 
 def add_parser(subparsers):
     """Adds `eval` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "eval",
-        help="average precision on a data set",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "eval", "average precision on a data set", DESCRIPTION)
     parser.add_argument(
         "--model", metavar="M", help="a file, or what comes with the package: demo (default) or fod31"
     )

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from . import plotting
+from . import new_parser, plotting
 from .data_options import add_data_arguments
 
 DESCRIPTION = """\
@@ -22,11 +21,8 @@ by class and size, and how each level's boxes lie on what its cells see. --fit m
 
 def add_parser(subparsers):
     """Adds `priors` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "priors",
-        help="coverage of a data set by default boxes; fitted ones",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = new_parser(
+        subparsers, "priors", "coverage of a data set by default boxes; fitted ones", DESCRIPTION
     )
     add_data_arguments(parser)
     source = parser.add_mutually_exclusive_group()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
+from . import new_parser
 
 DESCRIPTION = """\
 Download torchvision's COCO weights, check their hash and write them as NAME.onnx with its spec: 90 category names, of
@@ -15,12 +15,7 @@ which ten, "N/A", stand for numbers that COCO never used. A download that breaks
 
 def add_parser(subparsers):
     """Adds `pull` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "pull",
-        help="published COCO weights as a model",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "pull", "published COCO weights as a model", DESCRIPTION)
     parser.add_argument("name", metavar="NAME", help="ssd300-coco (140 MB) or ssdlite320-coco (14 MB)")
     parser.add_argument("--out", default=".", metavar="DIR", help="where to write; default: here")
     parser.add_argument("--url", default="", metavar="U", help="another address of the same file")

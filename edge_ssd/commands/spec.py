@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 from ..run import names_list
 from ..spec import COLORS, LOC_ORDERS, RESIZE_MODES, SCORE_ACTIVATIONS
+from . import new_parser
 
 DESCRIPTION = """\
 Draft NAME.json for NAME.onnx, from what the model tells and the options below; then look at it.
@@ -19,12 +19,7 @@ Draft NAME.json for NAME.onnx, from what the model tells and the options below; 
 
 def add_parser(subparsers):
     """Adds `spec` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "spec",
-        help="draft the spec of an ONNX model from elsewhere",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "spec", "draft the spec of an ONNX model from elsewhere", DESCRIPTION)
     parser.add_argument("model", metavar="M.onnx")
     parser.add_argument("--out", metavar="F.json", help="default: M.json")
     parser.add_argument("--force", action="store_true", help="overwrite an existing spec")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import fields
 
+from . import new_parser
 from .data_options import add_data_arguments
 from .priors import add_layout_arguments
 
@@ -51,12 +51,7 @@ _OPTIONS = {
 
 def add_parser(subparsers):
     """Adds `train` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "train",
-        help="train an SSD on a data set",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "train", "train an SSD on a data set", DESCRIPTION)
     add_data_arguments(parser)
     parser.add_argument(
         "--val", default="", metavar="D", help="data set that is scored after each epoch; default: none"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+
+from . import new_parser
 
 DESCRIPTION = """\
 Compare every form of a model with the model itself, step by step, on the same images. Exit code 1 when one is
@@ -16,12 +17,7 @@ beyond the tolerance of its precision; the first step that departs is named.
 
 def add_parser(subparsers):
     """Adds `verify` to the commands of `edge-ssd`."""
-    parser = subparsers.add_parser(
-        "verify",
-        help="the same images through every form of a model",
-        description=DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser(subparsers, "verify", "the same images through every form of a model", DESCRIPTION)
     parser.add_argument("model", metavar="M.onnx", help="the truth")
     parser.add_argument(
         "forms",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,7 @@ class OpenVinoEngine:
             ) from error
 
 
+@cache
 def has_bf16():
     """Whether this CPU computes in BF16 itself, as OpenVINO sees it; emulated, it would be slower."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

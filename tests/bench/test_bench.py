@@ -13,7 +13,7 @@ import pytest
 
 from edge_ssd import Detector
 from edge_ssd.bench import check, disturbance, measure, subjects
-from edge_ssd.bench.frames import MemorySource, age_ms, load_images
+from edge_ssd.bench.frames import MemorySource, load_images
 from edge_ssd.bench.gpu_network import heads_of
 from edge_ssd.bench.measure import Plan, row_of
 from edge_ssd.bench.page import html_of
@@ -315,7 +315,7 @@ def test_frames_of_memory_are_copied_as_a_driver_does():
     assert frames[3].image is not images[0]
     assert frames[0].timestamp_ns < frames[4].timestamp_ns
     assert frames[0].capture_ms > 0
-    assert 0 < age_ms(frames[4]) < age_ms(frames[0])
+    assert 0 < frames[4].age_ms() < frames[0].age_ms()
 
 
 class TestTheMachine:

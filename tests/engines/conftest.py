@@ -26,3 +26,18 @@ def cupy(monkeypatch):
 def engines(cupy):
     """engines(name) -> the module of that name, on the stand-in."""
     return lambda name: importlib.import_module(f"edge_ssd.engines.{name}")
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A checkpoint of a small network with random weights."""
+    import torch
+
+    from edge_ssd.training.checkpoint import save_checkpoint
+    from edge_ssd.training.models import build_model
+
+    torch.manual_seed(0)
+    model = build_model("ssd320_resnet16", 3, input_size=96)
+    path = tmp_path / "best.pt"
+    save_checkpoint(path, model, model.spec(["a", "b"]))
+    return path

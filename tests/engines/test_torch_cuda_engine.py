@@ -11,20 +11,9 @@ torch = pytest.importorskip("torch")
 
 from edge_ssd.backends.heads import check_heads  # noqa: E402
 from edge_ssd.priors import make_priors  # noqa: E402
-from edge_ssd.training.checkpoint import save_checkpoint  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
 from tests.engines.fake_cupy import FakeArray, assert_is_device_engine  # noqa: E402
 
 pytestmark = pytest.mark.torch
-
-
-@pytest.fixture
-def path(tmp_path):
-    torch.manual_seed(0)
-    model = build_model("ssd320_resnet16", 3, input_size=96)
-    path = tmp_path / "best.pt"
-    save_checkpoint(path, model, model.spec(["a", "b"]))
-    return path
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edge_ssd.engines.torch_engine import TorchEngine  # noqa: E402
-from edge_ssd.training.checkpoint import save_checkpoint  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,
@@ -19,15 +17,6 @@ pytestmark = [
 
 # Of the largest output: ten bits of mantissa through some twenty layers; cuDNN's float32 sums in another order.
 TOLERANCES = {True: 0.02, False: 1e-3}
-
-
-@pytest.fixture
-def path(tmp_path):
-    torch.manual_seed(0)
-    model = build_model("ssd320_resnet16", 3, input_size=96)
-    path = tmp_path / "best.pt"
-    save_checkpoint(path, model, model.spec(["a", "b"]))
-    return path
 
 
 @pytest.fixture
