@@ -19,6 +19,8 @@ from ..resize import plan_resize
 MIN_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 # Crops that are tried for one overlap before the whole image is taken, as the authors do.
 CROP_TRIALS = 50
+# Standard deviation of a blur along x and along y, pixels of the input.
+BLUR = 0.3, 1.5
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class AugmentOptions:
     paste: probability that objects of other images are added; see `paste`.
     turn: probability of a quarter or half turn, for cameras that look down on things.
     zoom_out_ratio: largest; the image then fills 1 / ratio of the input's side.
+    blur: probability that the input is blurred, as by a lens out of focus or a moving camera.
     photometric: strength of brightness, contrast, saturation and hue noise; 1 is SSD's, 0 is none.
     """
 
@@ -39,6 +42,7 @@ class AugmentOptions:
     flip: float = 0.5
     paste: float = 0.0
     turn: float = 0.0
+    blur: float = 0.0
     photometric: float = 1.0
 
 
@@ -47,7 +51,7 @@ AUGMENTATIONS = {
     "light": AugmentOptions(crop=0.3, crop_scale=0.6, zoom_out=0.2, zoom_out_ratio=2.0, photometric=0.5),
     # For few scenes seen from above: things lie on any floor, in any direction, under any light.
     "floor": AugmentOptions(
-        crop=0.4, crop_scale=0.5, zoom_out=0.25, zoom_out_ratio=2.5, paste=0.75, turn=0.75
+        crop=0.4, crop_scale=0.5, zoom_out=0.15, zoom_out_ratio=2.0, paste=0.75, turn=0.75, blur=0.2
     ),
     "none": AugmentOptions(crop=0.0, zoom_out=0.0, flip=0.0, photometric=0.0),
 }
@@ -78,6 +82,8 @@ def augment(image, truth, spec, options, rng):
     if rng.random() < options.flip:
         image = cv2.flip(image, 1)
         boxes = np.stack([1 - boxes[:, 2], boxes[:, 1], 1 - boxes[:, 0], boxes[:, 3]], axis=1)
+    if options.blur and rng.random() < options.blur:
+        image = cv2.GaussianBlur(image, (0, 0), *rng.uniform(*BLUR, 2))
     if options.photometric:
         image = distort_colors(image, options.photometric, rng)
     if spec.input.color == "rgb":

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ..boxes import iou_matrix
 from ..datasets import Truth
 
 # Objects that one image is given, at most.
@@ -23,6 +24,10 @@ _SCALES, _LARGEST = (0.5, 1.5), 0.8
 _TRIALS, _OVERLAP = 8, 0.05
 # Share of pasted objects of which the whole rectangle is taken: some are of the floor's colour.
 _WHOLE = 0.25
+# A mask tells where an object lies when its extent has this IoU with the object's box; then it may be rotated.
+_TRUSTED = 0.65
+# Light on a pasted object against that of its own image: factor of all channels, and of each.
+_BRIGHTNESS, _TINT = (0.6, 1.5), (0.9, 1.1)
 # Pixels of the longer side of a mask: more made pasting twice as slow, and the pictures look the same.
 _MASK_SIDE = 64
 
@@ -53,7 +58,7 @@ class ObjectPaster:
             label, cutout = self._draw(rng)
             if cutout is None:
                 break
-            cutout = _fitted(_turned(cutout, rng), image.shape[:2], rng)
+            cutout = _fitted(cutout, image.shape[:2], rng)
             corner = _free_place(cutout, image.shape[:2], boxes, rng)
             if corner is not None:
                 boxes.append(put(image, cutout, corner))
@@ -67,7 +72,7 @@ class ObjectPaster:
         )
 
     def _draw(self, rng):
-        """The label and the Cutout of a random object; -1 and None where the data set has none to give."""
+        """The label and the Cutout of a random object, lit and turned anew; -1 and None where there is none to give."""
         if self._objects is None:
             self._objects = whole_objects(self.dataset)
         if not self._objects:
@@ -76,7 +81,8 @@ class ObjectPaster:
         index, row = of_class[rng.integers(len(of_class))]
         truth = self.dataset.truth(index)
         whole = rng.random() < _WHOLE
-        return truth.labels[row], cut_out(self.dataset.image(index), truth.boxes[row], whole)
+        cutout = _relit(_turned(cut_out(self.dataset.image(index), truth.boxes[row], whole), rng), rng)
+        return truth.labels[row], cutout if whole else _rotated(cutout, rng)
 
 
 def whole_objects(dataset):
@@ -154,6 +160,38 @@ def _turned(cutout, rng):
         width = alpha.shape[1]
         pixels, alpha, x1, x2 = pixels[:, ::-1], alpha[:, ::-1], width - x2, width - x1
     return Cutout(np.ascontiguousarray(pixels), np.ascontiguousarray(alpha), (x1, y1, x2, y2))
+
+
+def _relit(cutout, rng):
+    """The cutout under another light."""
+    gain = np.exp(rng.uniform(*np.log(_BRIGHTNESS))) * rng.uniform(*_TINT, 3)
+    return cutout._replace(pixels=np.minimum(cutout.pixels * gain.astype(np.float32), 255))
+
+
+def _rotated(cutout, rng):
+    """The cutout at any angle between two quarter turns, where its mask tells the box that it then has."""
+    extent = _extent(cutout.alpha)
+    if extent is None or iou_matrix(np.array([extent]), np.array([cutout.box])).item() < _TRUSTED:
+        return cutout
+    height, width = cutout.alpha.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rng.uniform(-45, 45), 1)
+    cosine, sine = np.abs(matrix[0, :2])
+    size = int(np.ceil(width * cosine + height * sine)), int(np.ceil(width * sine + height * cosine))
+    matrix[:, 2] += ((size[0] - width) / 2, (size[1] - height) / 2)
+    pixels = cv2.warpAffine(cutout.pixels, matrix, size, borderMode=cv2.BORDER_REPLICATE)
+    alpha = cv2.warpAffine(cutout.alpha, matrix, size)
+    # The corners are empty: without them there are more places for it.
+    left, top, right, bottom = _extent(alpha, least=0.05)
+    alpha = np.ascontiguousarray(alpha[top:bottom, left:right])
+    return Cutout(np.ascontiguousarray(pixels[top:bottom, left:right]), alpha, _extent(alpha))
+
+
+def _extent(alpha, least=0.5):
+    """x1 y1 x2 y2 of what is above `least`, pixels; None where nothing is."""
+    columns, rows = (np.flatnonzero((alpha > least).any(axis=axis)) for axis in (0, 1))
+    if not len(rows):
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _fitted(cutout, image_size, rng):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -67,6 +68,17 @@ def test_without_augmentation_the_view_is_the_runtimes_resize():
     view, boxes, _ = augment(image, truth, model, AUGMENTATIONS["none"], np.random.default_rng(0))
     np.testing.assert_array_equal(view, cv2.resize(image, (80, 60), interpolation=cv2.INTER_LINEAR))
     assert boxes.shape == (0, 4)
+
+
+def test_blur_leaves_the_object_in_its_place():
+    image, truth = scene((240, 400), (130, 60, 290, 180))
+    model, rng = SimpleNamespace(input=STRETCH), np.random.default_rng(0)
+    still = AugmentOptions(crop=0.0, zoom_out=0.0, flip=0.0, photometric=0.0)
+    sharp, _, _ = augment(image, truth, model, still, rng)
+    blurred, boxes, _ = augment(image, truth, model, replace(still, blur=1.0), rng)
+    np.testing.assert_allclose(boxes[0], bounds(blurred), atol=1.01 / min(STRETCH.size))
+    gradients = [np.abs(np.diff(view.astype(int), axis=1)).max() for view in (sharp, blurred)]
+    assert gradients[1] < 0.9 * gradients[0]
 
 
 def test_colours_come_in_the_order_of_the_spec():

@@ -65,6 +65,46 @@ def test_box_lies_on_the_pasted_object(seed):
     assert (green == GREEN).all()  # the input is not written to
 
 
+def test_objects_come_at_many_angles_under_many_lights():
+    class Bars(Floors):
+        """The one object is a red bar, 60 x 6 pixels, along x."""
+
+        def image(self, index):
+            image = np.full((120, 160, 3), 120, np.uint8)
+            image[57:63, 50:110] = RED
+            return image
+
+    paster, slopes, reds = ObjectPaster(Bars([(50, 57, 110, 63)])), [], []
+    for seed in range(30):
+        image, found = paster.paste(
+            np.full((120, 160, 3), GREEN, np.uint8), truth([]), np.random.default_rng(seed)
+        )
+        for x1, y1, x2, y2 in found.boxes:
+            slopes.append(np.degrees(np.arctan2(y2 - y1, x2 - x1)))
+            reds.append(image[int(y1) : int(y2), int(x1) : int(x2), 2].max())
+    assert np.histogram(slopes, bins=[0, 20, 35, 55, 70, 90])[0].min() > 0
+    assert np.ptp(reds) > 60
+
+
+def test_an_object_that_its_mask_does_not_tell_is_only_turned_by_quarters():
+    class Camouflaged(Floors):
+        """Only a corner of the object differs from the floor."""
+
+        def image(self, index):
+            image = np.full((120, 160, 3), 120, np.uint8)
+            image[30:40, 40:55] = RED
+            return image
+
+    paster, sizes = ObjectPaster(Camouflaged([(40, 30, 90, 60)])), []
+    for seed in range(20):
+        _, found = paster.paste(
+            np.full((120, 160, 3), GREEN, np.uint8), truth([]), np.random.default_rng(seed)
+        )
+        sizes.extend(found.boxes[:, 2:] - found.boxes[:, :2])
+    ratios = np.divide(*np.sort(sizes, axis=1).T)
+    np.testing.assert_allclose(ratios, 30 / 50, atol=0.05)
+
+
 def test_what_lies_around_an_object_stays_behind():
     floors = Floors([(40, 30, 90, 60)])
     cutout = cut_out(floors.image(0), floors.truth(0).boxes[0])
