@@ -41,6 +41,7 @@ class DetectorOptions:
     """What a user may change when loading a model; None takes the spec's value.
 
     classes: names to look for; empty means all.   threads: CPU threads of the network, 0: all cores.
+    in_flight: frames that an ONNX model works on at once, 0: one per thread.
     engine: what runs an ONNX model; memory, wait, rebuild: of a GPU; see `Detector.load`.
     """
 
@@ -54,6 +55,7 @@ class DetectorOptions:
     wait: str = "auto"
     rebuild: bool = False
     engine: str = "auto"
+    in_flight: int = 1
 
     def __post_init__(self):
         for name, choices in (("memory", MEMORY_MODES), ("wait", WAITS), ("engine", CPU_ENGINES)):
@@ -63,6 +65,8 @@ class DetectorOptions:
             raise TypeError(f"classes: expected names in a list, got the text {self.classes!r}")
         if not 0 <= self.threads <= _MOST_THREADS:
             raise ValueError(f"threads: expected 0 to {_MOST_THREADS}, got {self.threads}")
+        if not 0 <= self.in_flight <= _MOST_THREADS:
+            raise ValueError(f"in_flight: expected 0 to {_MOST_THREADS}, got {self.in_flight}")
 
     def applied_to(self, spec):
         """The spec with these limits. Raises ValueError naming the one that is out of range."""
@@ -111,6 +115,7 @@ class Detector:
         wait="auto",
         rebuild=False,
         engine="auto",
+        in_flight=1,
     ):
         """The detector in a model file: NAME.onnx with its spec NAME.json, which runs on the CPU; NAME.engine,
         on a GPU; a training checkpoint .pt, on a GPU where torch has one; a bundle .zip; or the name of a
@@ -125,6 +130,9 @@ class Detector:
         rebuild: an engine that was built for another machine is built again from the ONNX file beside it.
         engine: what runs an ONNX model, "onnxruntime", "openvino", or "openvino-bf16", which computes float
         layers in BF16 on CPUs that can; "auto" takes the fastest that is installed.
+        in_flight: frames that an ONNX model works on at once, each on its share of the threads: with
+        `detect_all`, `detect_batch` or `submit` more frames a second, each of them later. 0: one per thread, at
+        most 8. A GPU always has two.
 
         Raises FileNotFoundError, ValueError (model, spec or argument does not fit; UnknownClass for a
         class name, EngineMismatch for an engine of another machine), OSError (no GPU for an engine) or
@@ -141,6 +149,7 @@ class Detector:
             wait,
             rebuild,
             engine,
+            in_flight,
         )
         return cls(load_backend(path, options))
 
@@ -161,7 +170,7 @@ class Detector:
 
     @property
     def depth(self):
-        """Frames in flight, between `submit` and `collect`, that keep the device busy."""
+        """Frames in flight, between `submit` and `collect`, that keep the device or the cores busy."""
         return self._backend.depth
 
     @property
@@ -182,14 +191,30 @@ class Detector:
     def submit(self, frame):
         """Starts on a frame and returns a ticket for `collect`, so that the next can be prepared meanwhile.
 
-        On the GPU up to `depth` frames are in flight; the frame may not be changed before it is collected.
-        On the CPU it does the work. Raises ValueError for what is no frame, RuntimeError for one too many.
+        Up to `depth` frames may be in flight; a frame may not be changed before it is collected. With a depth
+        of 1, on the CPU, this does the work. Raises ValueError for what is no frame, RuntimeError for one too
+        many on a GPU.
         """
         return self._submit([_as_frame(frame)])
 
     def collect(self, ticket):
         """The Detections of a ticket; waits for them. Raises ValueError as `detect` does."""
         return self._collect(ticket)[0]
+
+    def detect_all(self, frames, next_is_there=lambda: True):
+        """The Detections of each frame of an iterable, in order, with up to `depth` frames in flight.
+
+        next_is_there: tells whether the iterable has its next frame at hand. When it has not, the results of
+        those in flight come first, and the wait for the next one after them.
+        Raises as `detect` does.
+        """
+        tickets = deque()
+        for frame in frames:
+            tickets.append(self.submit(frame))
+            while tickets and (len(tickets) >= self.depth or not next_is_there()):
+                yield self.collect(tickets.popleft())
+        while tickets:
+            yield self.collect(tickets.popleft())
 
     def detect_batch(self, frames):
         """Detections of several images, in as few calls of the network as the model allows.

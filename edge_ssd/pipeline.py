@@ -82,23 +82,16 @@ def run_pipeline(source, detector, sinks, max_frames=0, on_frame=None):
 
 
 def _detected(source, detector, max_frames):
-    """(frame, detections) of each frame, in order, with up to `detector.depth` frames in flight.
-
-    A frame is not held back for the next one: when that has not come yet, the wait for it begins after.
-    """
+    """(frame, detections) of each frame, in order; a frame is not held back for one that has not come yet."""
     in_flight = deque()
-    frames = islice(source, max_frames) if max_frames else source
-    for frame in frames:
-        in_flight.append((frame, detector.submit(frame)))
-        while in_flight and (len(in_flight) >= detector.depth or not _next_is_there(source)):
-            yield _collected(in_flight, detector)
-    while in_flight:
-        yield _collected(in_flight, detector)
 
+    def noted():
+        for frame in islice(source, max_frames) if max_frames else source:
+            in_flight.append(frame)
+            yield frame
 
-def _collected(in_flight, detector):
-    frame, ticket = in_flight.popleft()
-    return frame, detector.collect(ticket)
+    for detections in detector.detect_all(noted(), lambda: _next_is_there(source)):
+        yield in_flight.popleft(), detections
 
 
 def _next_is_there(source):

@@ -180,7 +180,18 @@ def _load_detector(arguments):
         wait=arguments.wait,
         rebuild=arguments.rebuild,
         engine=arguments.engine,
+        in_flight=_in_flight(arguments),
     )
+
+
+def _in_flight(arguments):
+    """Of a file all frames are there, so they may come later if more of them come; of a camera the latest counts."""
+    if arguments.in_flight is not None:
+        return arguments.in_flight
+    from .sources import is_file
+
+    is_live = arguments.camera is not None or arguments.policy == "newest" or not is_file(arguments.source)
+    return 1 if is_live else 0
 
 
 def _opened(target, source, stack):

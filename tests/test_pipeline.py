@@ -104,7 +104,7 @@ def test_what_was_written_before_an_error_stays(tmp_path):
     assert len(sink.results) == 2
 
 
-class _InFlight:
+class _InFlight(Detector):
     """A detector of two frames in flight that keeps a record."""
 
     depth, class_names, timing_ms, copies = (

@@ -179,6 +179,32 @@ def test_the_source_is_not_written_over(run, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "in_flight"),
+    [
+        (["--source", "clip.mp4"], 0),
+        (["--source", "file:///photos"], 0),
+        (["--source", "clip.mp4", "--policy", "newest"], 1),
+        (["--source", "clip.mp4", "--in-flight", "3"], 3),
+        (["--source", "/dev/video0"], 1),
+        (["--source", "rtsp://camera/stream"], 1),
+        (["--source", DEMO], 1),
+        (["--camera", "0"], 1),
+        (["--camera", "0", "--in-flight", "0"], 0),
+    ],
+)
+def test_files_have_a_frame_for_each_thread_and_cameras_one(run, monkeypatch, arguments, in_flight):
+    given = {}
+
+    def load(_, **options):
+        given.update(options)
+        raise OSError("enough seen")
+
+    monkeypatch.setattr("edge_ssd.detector.Detector.load", load)
+    assert run(*arguments)[0] == 1
+    assert given["in_flight"] == in_flight
+
+
+@pytest.mark.parametrize(
     ("option", "value", "said"),
     [
         ("--score-threshold", "1.5", "expected a number from 0 to 1, got '1.5'"),

@@ -6,6 +6,7 @@ import logging
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..cpu_info import usable_cores
 from ..engine_file import EngineMismatch
 from ..gpu_info import gpu_info
 from ..models import find_model
@@ -15,6 +16,8 @@ log = logging.getLogger("edge_ssd")
 
 _NEEDS = "Running {path} needs the {package!r} package ({error}). {advice}"
 _SUFFIXES = (".onnx", ".engine", ".pt", ".zip")
+# Each frame at work on the CPU has the network's intermediate results in memory.
+_MOST_IN_FLIGHT = 8
 
 
 def load_backend(path, options):
@@ -34,8 +37,11 @@ def load_backend(path, options):
         opened = _open_checkpoint_on_gpu(path)
         if opened is not None:
             return _on_gpu(*opened, path, options)
-        return _on_cpu(*_open_checkpoint(path, options), path, options)
-    return _on_cpu(*_open_onnx(path, options), path, options)
+        engine, spec = _open_checkpoint(path, options)
+        return _on_cpu([engine], spec, path, options)
+    engine, spec = _open_onnx(path, options)
+    twins = [engine.twin() for _ in range(frames_at_once(options) - 1)]
+    return _on_cpu([engine, *twins], spec, path, options)
 
 
 def _model_file(path):
@@ -55,7 +61,12 @@ def _model_file(path):
     return path
 
 
-def _on_cpu(engine, spec, path, options):
+def frames_at_once(options):
+    """How many frames an ONNX model works on at once: the options' `in_flight`, or what 0 stands for."""
+    return options.in_flight or min(options.threads or usable_cores(), _MOST_IN_FLIGHT)
+
+
+def _on_cpu(engines, spec, path, options):
     spec = options.applied_to(spec)
     labels = options.labels_in(spec)
     try:
@@ -63,9 +74,14 @@ def _on_cpu(engine, spec, path, options):
     except ImportError as error:
         raise _missing(path, "cv2", error, "pip install edge-ssd[cpu] (a Jetson has it)") from error
     try:
-        return CpuBackend(engine, spec, labels)
+        backends = [CpuBackend(engine, spec, labels) for engine in engines]
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+    if len(backends) == 1:
+        return backends[0]
+    from .parallel import ParallelCpuBackend
+
+    return ParallelCpuBackend(backends)
 
 
 def _on_gpu(engine, spec, path, options):
@@ -88,12 +104,13 @@ def _open_onnx(path, options):
             from ..engines.onnxruntime_engine import OnnxRuntimeEngine
         except ImportError as error:
             raise _missing(path, "onnxruntime", error, "pip install edge-ssd[cpu]") from error
-        return OnnxRuntimeEngine(path, spec, options.threads), spec
+        return OnnxRuntimeEngine(path, spec, options.threads, frames_at_once(options)), spec
     try:
         from ..engines.openvino_engine import BF16, FP32, OpenVinoEngine
     except ImportError as error:
         raise _missing(path, "openvino", error, "pip install edge-ssd[openvino]") from error
-    return OpenVinoEngine(path, spec, options.threads, BF16 if engine == "openvino-bf16" else FP32), spec
+    precision = BF16 if engine == "openvino-bf16" else FP32
+    return OpenVinoEngine(path, spec, options.threads, precision, frames_at_once(options)), spec
 
 
 def fastest_cpu_engine(path):

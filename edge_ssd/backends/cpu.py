@@ -25,6 +25,7 @@ class CpuBackend:
 
     depth = 1
     allocate = None
+    on_gpu = False
 
     def __init__(self, engine, spec, labels=None):
         self.engine, self.spec, self.labels = engine, spec, labels

@@ -43,6 +43,7 @@ class CudaBackend:
     """
 
     depth = 2
+    on_gpu = True
 
     def __init__(self, engine, spec, labels, device, memory="auto", wait="auto"):
         self.engine, self.spec, self._device = engine, spec, device

@@ -46,8 +46,11 @@ class Measured:
         """Two calls of each, then as many as tell how many fill a turn."""
         for kind in self._kinds():
             getattr(self.worker, kind)(2)
-            probe = getattr(self.worker, kind)(_FEWEST_CALLS)
-            self.calls[kind] = max(_FEWEST_CALLS, round(_TURN_S * probe.calls / probe.seconds))
+            # As many for each of those that run at once: nobody waits for the last one's last.
+            at_once = self.worker.at_once
+            probe = getattr(self.worker, kind)(_FEWEST_CALLS * at_once)
+            rounds = round(_TURN_S * probe.calls / probe.seconds / at_once)
+            self.calls[kind] = at_once * max(_FEWEST_CALLS, rounds)
 
     def take_turn(self, meters, start, is_back):
         """Frames and the network alone, the other way round when `is_back`; energy is that of the frames."""

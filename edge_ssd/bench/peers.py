@@ -22,6 +22,8 @@ class PeerRunner:
     Raises ValueError for a spec that this does not follow, and for more than one image at a time.
     """
 
+    at_once = 1
+
     def __init__(self, spec, score_threshold, batch):
         _check_followed(spec)
         if batch != 1:

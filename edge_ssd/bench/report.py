@@ -80,7 +80,7 @@ def text_of(report):
     ]
     for model in report["models"]:
         lines += ["", model_title(model)]
-        lines.append(f"  {'':38s}{'FPS':>9s}{'network':>9s}{'of it':>7s}{'p50':>9s}{'p99 ms':>9s}  Titan X")
+        lines.append(f"  {'':42s}{'FPS':>9s}{'network':>9s}{'of it':>7s}{'p50':>9s}{'p99 ms':>9s}  Titan X")
         lines += [_row_text(row, model) for row in model["rows"]]
         lines += [f"  {remark}" for remark in model["machine_was"]["remarks"]]
     return "\n".join(lines)
@@ -109,7 +109,7 @@ def ratios(row, model):
 
 def _row_text(row, model):
     if row["status"] != "ok":
-        return f"  {row_name(row):38s} {row['reason']}"
+        return f"  {row_name(row):42s} {row['reason']}"
     network, share = row["network_fps"], row["of_network"]
     frame = row["stage_ms"]["frame"]
     figures = f"{row['fps']['median']:9.1f}"
@@ -118,7 +118,7 @@ def _row_text(row, model):
     published = ", ".join(
         f"{ratio:.2f}x {fps}" for ratio, fps in zip(ratios(row, model), model["titan_x_fps"])
     )
-    return f"  {row_name(row):38s}{figures}  {published}"
+    return f"  {row_name(row):42s}{figures}  {published}"
 
 
 def _spec_of(path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,9 +16,10 @@ from .frames import MemorySource
 
 
 class Runner(Protocol):
-    """description: engine and device, and how the rest is done."""
+    """description: engine and device, and how the rest is done.   at_once: frames that the CPU works on at once."""
 
     description: str
+    at_once: int
 
     def detect(self, image) -> Any:
         """Detections of a BGR image: boxes (N, 4) x1 y1 x2 y2 in pixels, scores (N,), labels (N,)."""
@@ -36,14 +39,20 @@ class Runner(Protocol):
 
 
 class DetectorRunner:
-    """A Detector of this package.   batch: images in one call.   threads: of the CPU, 0: all cores."""
+    """A Detector of this package.   batch: images in one call.   threads: of the CPU, 0: all cores.
+    in_flight: see `Detector.load`.
+    """
 
-    def __init__(self, model, score_threshold, batch=1, threads=0, engine="auto"):
-        options = DetectorOptions(score_threshold=score_threshold, threads=threads, engine=engine)
+    def __init__(self, model, score_threshold, batch=1, threads=0, engine="auto", in_flight=1):
+        options = DetectorOptions(
+            score_threshold=score_threshold, threads=threads, engine=engine, in_flight=in_flight
+        )
         self._use(load_backend(model, options), batch)
 
     def _use(self, backend, batch):
         self._backend, self._batch = backend, batch
+        self._engines = [one.engine for one in getattr(backend, "backends", [backend])]
+        self.at_once = len(self._engines)
         self._detector = Detector(backend)
         self.description = self._detector.description
         self._network = None
@@ -55,14 +64,14 @@ class DetectorRunner:
 
     def heads(self, blob):
         """See Runner."""
-        if self._backend.depth > 1:
+        if self._backend.on_gpu:
             from ..kernels.device import Device
             from .gpu_network import heads_of
 
-            return heads_of(Device(), self._backend.engine, blob)
+            return heads_of(Device(), self._engines[0], blob)
+        backend = getattr(self._backend, "backends", [self._backend])[0]
         return tuple(
-            values.copy()
-            for values in self._backend.infer(blob.astype(self._backend.engine.input_dtype, copy=False))
+            values.copy() for values in backend.infer(blob.astype(backend.engine.input_dtype, copy=False))
         )
 
     def run_frames(self, images, calls):
@@ -99,19 +108,26 @@ class DetectorRunner:
         self._network(calls)
 
     def _network_alone(self):
-        spec, engine = self._backend.spec, self._backend.engine
+        spec, engine = self._backend.spec, self._engines[0]
         shape = (self._batch, 3, *spec.input.size)
         noise = np.random.default_rng(0).normal(size=shape).astype(engine.input_dtype)
-        if self._backend.depth > 1:
+        if self._backend.on_gpu:
             from .gpu_network import captured_network
 
             return captured_network(engine, noise)
 
+        threads = ThreadPoolExecutor(self.at_once)
+
         def run(calls):
-            for _ in range(calls):
-                engine.infer(noise)
+            shares = [len(range(i, calls, self.at_once)) for i in range(self.at_once)]
+            list(threads.map(_infer, self._engines, repeat(noise), shares))
 
         return run
+
+
+def _infer(engine, batch, calls):
+    for _ in range(calls):
+        engine.infer(batch)
 
 
 class TorchCpuRunner(DetectorRunner):
@@ -131,7 +147,7 @@ class TorchCudaRunner(DetectorRunner):
 
     def __init__(self, model, score_threshold, batch=1, threads=0):
         super().__init__(model, score_threshold, batch, threads)
-        if self._backend.depth == 1:
+        if not self._backend.on_gpu:
             raise ValueError("torch or CuPy cannot use the GPU here; edge-ssd doctor says what is missing")
 
 

@@ -33,22 +33,33 @@ class Subject:
     missing: str = ""
 
 
-def subjects_of(model, with_peers=True):
-    """The Subjects of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone."""
+def subjects_of(model, with_peers=True, threads=1):
+    """The Subjects of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone.
+
+    threads: of the CPU; with more than one, ONNX files are run in throughput mode, too: a frame for each.
+    """
     model = Path(model)
     if model.suffix == ".pt":
         return [*_checkpoint_subjects(model)]
     if model.suffix == ".engine":
         return [_engine_subject(model)]
     found = [
-        *_onnx_subjects(model),
+        *_onnx_subjects(model, threads),
         *(_engine_subject(path) for path in sorted(model.parent.glob(f"{model.stem}.*.engine"))),
         *_checkpoint_subjects(model.with_suffix(".pt")),
     ]
     return [*found, *_peers(model)] if with_peers else found
 
 
-def _onnx_subjects(model):
+def _onnx_subjects(model, threads):
+    for subject in _onnx_latency_subjects(model):
+        yield subject
+        if threads > 1:
+            name, options = f"{subject.name}, throughput", (*subject.options, ("in_flight", 0))
+            yield replace(subject, name=name, options=options)
+
+
+def _onnx_latency_subjects(model):
     files = [model, *(model.with_suffix(f".{p}.onnx") for p in _FORMS)]
     for path in (file for file in files if file.is_file()):
         precision = precision_of(path)

@@ -45,7 +45,7 @@ class Worker:
         child.close()
         self.cpu_s, self.memory_mib = 0.0, 0.0
         try:
-            self.description, self.has_network = self._reply(_START_S)
+            self.description, self.has_network, self.at_once = self._reply(_START_S)
         except BaseException:
             self.close()
             raise
@@ -124,7 +124,7 @@ def _serve(pipe, subject, images, options):
             "frames": lambda calls: _timed(lambda: runner.run_frames(images, calls), calls),
             "network": lambda calls: _timed(lambda: runner.run_network(calls), calls),
         }
-        pipe.send(("", (runner.description, runner.run_network is not None)))
+        pipe.send(("", (runner.description, runner.run_network is not None, runner.at_once)))
         while request := pipe.recv():
             kind, argument = request
             pipe.send(("", answers[kind](argument)))

@@ -8,6 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..cpu_info import usable_cores
 from . import new_parser
 from .cpu_options import count
 
@@ -120,7 +121,9 @@ def _measure(report, model, is_random, images, arguments, progress):
     rows, verdicts = [], []
     for batch in arguments.batch:
         plan = Plan(arguments.seconds, batch, arguments.threads, arguments.score_threshold, progress)
-        subjects = subjects_of(model, with_peers=not arguments.no_peers and batch == 1)
+        # In throughput mode, and with the peers, it is one image at a time.
+        threads = arguments.threads or usable_cores() if batch == 1 else 1
+        subjects = subjects_of(model, not arguments.no_peers and batch == 1, threads)
         measured, verdict = measure(subjects, images, plan)
         rows += measured
         verdicts.append(verdict)

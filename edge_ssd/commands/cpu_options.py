@@ -8,7 +8,7 @@ from ..detector import CPU_ENGINES
 
 
 def add_cpu_arguments(parser):
-    """--threads and --engine, as `Detector.load` takes them."""
+    """--threads, --engine and --in-flight, as `Detector.load` takes them; in_flight is None when not given."""
     parser.add_argument(
         "--threads",
         type=count,
@@ -21,6 +21,13 @@ def add_cpu_arguments(parser):
         choices=CPU_ENGINES,
         default="auto",
         help="what runs an ONNX model; auto takes the fastest that is installed",
+    )
+    parser.add_argument(
+        "--in-flight",
+        type=count,
+        metavar="N",
+        help="frames that an ONNX model works on at once, each on its share of the threads: more frames a second, "
+        "each of them later; 0: one per thread, the default for files; 1: the default for live sources",
     )
 
 

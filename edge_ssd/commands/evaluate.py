@@ -49,9 +49,13 @@ def main(arguments):
             raise FileNotFoundError(f"{path}: no such folder to write to")
     model = arguments.model or str(DEMO_MODEL)
     dataset = open_dataset(arguments.data, arguments.split)
-    options = {"threads": arguments.threads, "engine": arguments.engine}
+    options = {
+        "threads": arguments.threads,
+        "engine": arguments.engine,
+        "in_flight": arguments.in_flight or 0,
+    }
     with Detector.load(model, score_threshold=None, **options) as detector:
-        predictions = predict(detector.detect, dataset, detector.class_names, progress=True)
+        predictions = predict(detector, dataset, detector.class_names, progress=True)
         origin = {
             "model": model,
             "engine": detector.description,

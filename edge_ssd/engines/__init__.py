@@ -26,6 +26,13 @@ class Engine(Protocol):
         """Frees what the engine holds."""
 
 
+class SharedEngine(Engine, Protocol):
+    """An engine whose model several threads may run at once, each through a twin of its own."""
+
+    def twin(self) -> SharedEngine:
+        """Another engine on the same model, which is not loaded again. Close both."""
+
+
 class Graph(Protocol):
     """Steps that were captured once, to be repeated as one."""
 

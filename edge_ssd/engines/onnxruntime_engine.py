@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,15 @@ class OnnxRuntimeEngine:
 
     path: the .onnx file.   spec: its SsdSpec, which names the input and the outputs.
     threads: CPU threads of the network; 0 takes one per core that this process may use.
+    in_flight: calls of `infer` that run at once, in twins: the threads are all of theirs together.
 
     Raises FileNotFoundError; ValueError when the file is not a model or does not fit the spec.
     """
 
-    def __init__(self, path, spec, threads=0):
+    def __init__(self, path, spec, threads=0, in_flight=1):
         self._path = path
-        self._session = open_session(path, threads)
+        # The session's own threads help every caller, and each caller computes too.
+        self._session = open_session(path, max(1, (threads or usable_cores()) - in_flight + 1))
         self.input_dtype, self.max_batch = check_input(path, spec, input_types(self._session))
         check_outputs(path, spec, [output.name for output in self._session.get_outputs()])
         self._input_name = spec.input.name
@@ -46,8 +49,12 @@ class OnnxRuntimeEngine:
         loc, conf = run_session(self._session, self._output_names, feeds, self._path)
         return loc[: len(batch)], conf[: len(batch)]
 
+    def twin(self):
+        """See SharedEngine: a session may be run by several threads."""
+        return copy(self)
+
     def close(self):
-        """Frees the session."""
+        """Frees the session, once its twins are closed, too."""
         self._session = None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import openvino
@@ -27,6 +29,7 @@ class OpenVinoEngine:
     threads: CPU threads of the network; 0 takes one per core that this process may use.
     precision: what float32 layers are computed in, "f32" or "bf16" (eight bits of mantissa; twice as fast on
     CPUs that have it). Quantised layers are computed in INT8 in both.
+    in_flight: calls of `infer` that run at once, in twins: the threads are all of theirs together.
 
     Each batch size is compiled when it is first seen: a fixed shape is the fastest.
 
@@ -34,28 +37,27 @@ class OpenVinoEngine:
     precision that this CPU does not have.
     """
 
-    def __init__(self, path, spec, threads=0, precision=FP32):
+    def __init__(self, path, spec, threads=0, precision=FP32, in_flight=1):
         self._path, self._spec = Path(path), spec
         if not self._path.is_file():
             raise FileNotFoundError(f"{path}: no such model file")
         if precision == BF16 and not has_bf16():
             raise ValueError("engine: this CPU has no BF16 instructions; take 'openvino' or 'onnxruntime'")
-        self._core = openvino.Core()
-        self._settings = {
+        settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": in_flight,
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
             "INFERENCE_PRECISION_HINT": precision,
         }
-        self._model = self._read()
-        self.input_dtype, self.max_batch = check_input(path, spec, _types(self._model.inputs))
-        check_outputs(path, spec, _types(self._model.outputs))
+        self._network = _Network(self._path, spec.input.size, settings)
+        self.input_dtype, self.max_batch = check_input(path, spec, _types(self._network.inputs))
+        check_outputs(path, spec, _types(self._network.outputs))
         self._requests = {}  # by batch size
         self.description = f"OpenVINO {_version()}, CPU, {precision}"
 
     def infer(self, batch):
         """(B, 3, H, W) -> the outputs `loc` and `conf` as the graph has them, valid until the next call."""
-        if self._core is None:
+        if self._network is None:
             raise ValueError("the engine is closed")
         whole = filled_up(batch, self.max_batch)
         request = self._requests.get(len(whole)) or self._request(len(whole))
@@ -66,10 +68,37 @@ class OpenVinoEngine:
             raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
         return values[outputs.loc][: len(batch)], values[outputs.conf][: len(batch)]
 
+    def twin(self):
+        """See SharedEngine: a compiled network takes as many requests as there are threads for."""
+        twin = copy(self)
+        twin._requests = {}
+        return twin
+
     def close(self):
-        """Frees the model."""
+        """Frees the model, once its twins are closed, too."""
         self._requests.clear()
-        self._core = self._model = None
+        self._network = None
+
+    def _request(self, count):
+        if len(self._requests) == _MOST_SIZES:
+            self._requests.pop(next(iter(self._requests)))
+        self._requests[count] = self._network.request(count)
+        return self._requests[count]
+
+
+class _Network:
+    """The model in a file, compiled for every batch size that is asked for; of several threads.
+
+    inputs, outputs: OpenVINO's ports of the model.
+    """
+
+    def __init__(self, path, input_size, settings):
+        self._path, self._input_size, self._settings = path, input_size, settings
+        self._core = openvino.Core()
+        self._model = self._read()
+        self.inputs, self.outputs = self._model.inputs, self._model.outputs
+        self._compiled = {}  # by batch size
+        self._lock = Lock()
 
     def _read(self):
         # Named, or all of OpenVINO's readers have a try at a broken file and say so.
@@ -82,21 +111,25 @@ class OpenVinoEngine:
                 "Is the file complete, and is it ONNX?"
             ) from error
 
-    def _request(self, count):
+    def request(self, count):
+        """A new request for batches of `count` images."""
         # OpenVINO gives the thread that compiles a stack for signals, and leaves it there when two engines have
         # freed theirs in another order than they came: the next Ctrl-C would end the process by a segmentation
         # fault. So that is a thread which ends here.
-        with ThreadPoolExecutor(1) as thread:
-            request = thread.submit(self._compiled, count).result()
-        if len(self._requests) == _MOST_SIZES:
-            self._requests.pop(next(iter(self._requests)))
-        self._requests[count] = request
-        return self._requests[count]
+        with self._lock, ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._new_request, count).result()
 
-    def _compiled(self, count):
+    def _new_request(self, count):
+        if count not in self._compiled:
+            if len(self._compiled) == _MOST_SIZES:
+                self._compiled.pop(next(iter(self._compiled)))
+            self._compiled[count] = self._compile(count)
+        return self._compiled[count].create_infer_request()
+
+    def _compile(self, count):
         try:
-            self._model.reshape([count, 3, *self._spec.input.size])
-            return self._core.compile_model(self._model, "CPU", self._settings).create_infer_request()
+            self._model.reshape([count, 3, *self._input_size])
+            return self._core.compile_model(self._model, "CPU", self._settings)
         except RuntimeError as error:
             raise ValueError(
                 f"{self._path}: OpenVINO cannot run this model with {count} images ({_reason(error)})"

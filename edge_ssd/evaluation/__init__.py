@@ -15,7 +15,8 @@ __all__ = ["Predictions", "evaluate", "predict", "score"]
 def evaluate(detect, dataset, class_names=(), progress=False):
     """The report of a detector on a data set: a dict of plain numbers; see `score`.
 
-    detect: function of a (H, W, 3) uint8 BGR image that gives Detections.   dataset: a Dataset.
+    detect: function of a (H, W, 3) uint8 BGR image that gives Detections, or a Detector, which may then work on
+        several images at once.   dataset: a Dataset.
     class_names: of the detector's labels; the data set's when empty. They are matched by name: every
         class of the data set must be among them, detections of further classes are left out.
     progress: show a bar on standard error.

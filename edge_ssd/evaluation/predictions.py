@@ -31,13 +31,14 @@ class Predictions:
 
 
 def predict(detect, dataset, class_names=(), progress=False):
-    """Runs `detect` on every image of `dataset`; arguments and errors as of `evaluate`."""
+    """Runs `detect`, a Detector or a function, on every image of `dataset`; arguments and errors as of `evaluate`."""
     if not len(dataset):
         raise ValueError(f"{dataset.address}: no images to evaluate on")
     table = _label_table(class_names or dataset.class_names, dataset)
     truths, detections, left_out = [], [], 0
-    for index in _shown(range(len(dataset)), progress):
-        found = detect(dataset.image(index))
+    images = map(dataset.image, _shown(range(len(dataset)), progress))
+    everything = detect.detect_all(images) if hasattr(detect, "detect_all") else map(detect, images)
+    for index, found in enumerate(everything):
         truths.append(dataset.truth(index))
         found = replace(found, labels=table[found.labels])
         detections.append(found[found.labels >= 0])

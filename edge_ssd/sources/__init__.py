@@ -10,7 +10,10 @@ from .source import POLICIES, Source
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
-__all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "open_source"]
+# A camera's number or device, with options or without.
+_CAMERA = re.compile(r"(\d+|/dev/(video|v4l/).+?)(\?|$)")
+
+__all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "is_file", "open_source"]
 
 
 def open_source(address, policy=None, retry_seconds=float("inf"), allocate=None):
@@ -37,15 +40,14 @@ def open_source(address, policy=None, retry_seconds=float("inf"), allocate=None)
 
 def _opener(address, allocate):
     """A function that opens the reader of an address; called again when a live source stopped."""
-    scheme = re.match(r"([a-z0-9]+)://", address)
-    scheme = scheme.group(1) if scheme else ""
+    scheme = _scheme(address)
     if scheme == "demo":
         from .demo import DemoOptions
         from .demo_reader import DemoReader
 
         options = DemoOptions.from_uri(address)
         return lambda: DemoReader(options, address, allocate)
-    if scheme in ("v4l2", "csi") or re.match(r"(\d+|/dev/(video|v4l/).+?)(\?|$)", address):
+    if scheme in ("v4l2", "csi") or _CAMERA.match(address):
         from .camera import CameraOptions, open_camera
 
         options = CameraOptions.from_address(address)
@@ -57,8 +59,23 @@ def _opener(address, allocate):
     if scheme and scheme != "file":
         known = "demo, v4l2, csi, rtsp, http, https, udp, tcp, rtmp, srt, file"
         raise ValueError(f"{address}: unknown kind of source {scheme}://; known: {known}")
-    path = unquote(address.removeprefix("file://")) if scheme else address
-    return _file_opener(Path(path).expanduser(), allocate)
+    return _file_opener(_path(address), allocate)
+
+
+def is_file(address):
+    """Whether an address of `open_source` is that of a file or a folder, whose frames are there from the start."""
+    address = str(address)
+    return _scheme(address) in ("", "file") and not _CAMERA.match(address)
+
+
+def _scheme(address):
+    found = re.match(r"([a-z0-9]+)://", address)
+    return found.group(1) if found else ""
+
+
+def _path(address):
+    path = unquote(address.removeprefix("file://")) if _scheme(address) else address
+    return Path(path).expanduser()
 
 
 def _file_opener(path, allocate):

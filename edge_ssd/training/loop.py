@@ -211,7 +211,7 @@ class Trainer:
         if self.average is not None:
             network.load_state_dict(self.average.state)
         detector = Detector(CpuBackend(TorchEngine(network), self.spec))
-        report = evaluate(detector.detect, self.val_set, progress=True)
+        report = evaluate(detector, self.val_set, progress=True)
         if self.board:
             self.board.write_detections(detector, self.val_set, self.epoch)
         names = ("AP", "AP50", "VOC_AP50_area")

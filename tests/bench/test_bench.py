@@ -244,6 +244,16 @@ class TestTheCheck:
 class TestWorkers:
     """A process for each; one that fails is a row."""
 
+    def test_throughput_is_measured_with_a_frame_for_each_thread(self, model):
+        subjects = [s for s in subjects_of(model, with_peers=False, threads=2) if s.runner == "detector"]
+        subjects = [s for s in subjects if s.name.startswith("ONNX Runtime")]
+        rows, _ = measure.measure(subjects, load_images(CAMERA), Plan(seconds=0.2, threads=2))
+        one, two = rows
+        assert (one["name"], two["name"]) == ("ONNX Runtime", "ONNX Runtime, throughput")
+        assert "2 frames at once" in two["description"]
+        assert one["status"] == two["status"] == "ok"
+        assert two["network_fps"]["median"] > 0
+
     def test_a_wrong_network_is_not_timed(self, model, tmp_path):
         """The same name, other answers: as a stale derived model would give."""
         spec = replace(grid_spec(2, 2), name="quarters")
@@ -294,6 +304,15 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
         ("torch, CUDA", "fp16", "m.pt"),
     } <= found
     assert not any(file.startswith("n.") for _, _, file in found)
+    assert not any("throughput" in name for name, _, _ in found)
+    with_threads = subjects_of(tmp_path / "m.onnx", with_peers=False, threads=2)
+    assert {s.name: dict(s.options).get("in_flight") for s in with_threads if s.precision == "fp32"} == {
+        "ONNX Runtime": None,
+        "ONNX Runtime, throughput": 0,
+        "OpenVINO": None,
+        "OpenVINO, throughput": 0,
+        "torch, CPU": None,
+    }
     engine = subjects_of(tmp_path / "m.fp16.engine")
     assert [s.name for s in engine] == ["TensorRT"]
     checkpoint = subjects_of(tmp_path / "m.pt")

@@ -1,0 +1,59 @@
+"""Several frames at once on the CPU, each in a thread of its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+
+
+class ParallelCpuBackend:
+    """CpuBackends that take turns at the frames: more frames a second, each of them later.
+
+    The threads of one network wait for each other after every layer, and while a frame is prepared and its
+    boxes are sorted out; a frame for each thread leaves nothing to wait for.
+
+    backends: list of CpuBackends on the same model, each with an engine of its own (see `SharedEngine.twin`).
+
+    depth: one more than there are backends, so that none waits while the caller looks at a result.
+    max_batch: 1 where the model takes any number: images of one call would share a thread.
+    """
+
+    allocate = None
+    on_gpu = False
+
+    def __init__(self, backends):
+        self.backends = backends
+        self.depth = len(backends) + 1
+        self.max_batch = backends[0].max_batch or 1
+        self.spec, self.priors = backends[0].spec, backends[0].priors
+        self._idle = SimpleQueue()
+        for backend in backends:
+            self._idle.put(backend)
+        self._threads = ThreadPoolExecutor(len(backends), "edge_ssd")
+
+    @property
+    def description(self):
+        """Engine and device, for a report."""
+        return f"{self.backends[0].description}, {len(self.backends)} frames at once"
+
+    def submit(self, frames):
+        """Has a thread work on them; returns a ticket. frames: list of Frames."""
+        return self._threads.submit(self._work_on, frames)
+
+    def _work_on(self, frames):
+        # There are as many threads as backends, so one is always idle here.
+        backend = self._idle.get_nowait()
+        try:
+            return backend.submit(frames)
+        finally:
+            self._idle.put(backend)
+
+    def collect(self, ticket):
+        """The BatchResult of a ticket; raises what the work raised."""
+        return ticket.result()
+
+    def close(self):
+        """Waits for what is in flight and frees the engines."""
+        self._threads.shutdown(cancel_futures=True)
+        for backend in self.backends:
+            backend.close()
