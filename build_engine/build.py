@@ -243,7 +243,9 @@ class _Work:
         receipt = receipts.compose(rows, self.table, layers, search, keep, options)
         self.receipt, self.verdict = receipts.write(receipt, report_path), receipt["verdict"]
         if not receipt["holds"]:
-            raise ValueError(f"{self.verdict} Nothing was built; the receipt is {self.receipt}")
+            raise ValueError(
+                f"{self.verdict} No INT8 was built; the receipt is {self.receipt}, the FP16 model {fp16_path}"
+            )
         return keep
 
     def _sensitivity(self):

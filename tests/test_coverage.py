@@ -121,10 +121,8 @@ def test_command_fits_aligns_and_writes_what_training_uses(tmp_path, capsys):
 
 
 def test_command_on_the_shipped_model(capsys):
-    from edge_ssd.models import find_model
-
-    assert cli.main(["priors", "--data", DATA, "--model", str(find_model("demo"))]) == 0
+    assert cli.main(["priors", "--data", DATA, "--model", "demo"]) == 0
     overall = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("all "))
     assert float(overall.split()[2][:-1]) > 95
-    assert cli.main(["priors", "--data", DATA, "--model", str(find_model("demo")), "--align"]) == 1
+    assert cli.main(["priors", "--data", DATA, "--model", "demo", "--align"]) == 1
     assert "give --arch instead" in capsys.readouterr().err

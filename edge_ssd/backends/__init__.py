@@ -9,7 +9,7 @@ from pathlib import Path
 from ..cpu_info import usable_cores
 from ..engine_file import EngineMismatch
 from ..gpu_info import gpu_info
-from ..models import find_model
+from ..models import model_path
 from ..spec import SsdSpec
 
 log = logging.getLogger("edge_ssd")
@@ -45,9 +45,7 @@ def load_backend(path, options):
 
 
 def _model_file(path):
-    path = Path(path)
-    if not path.suffix and not path.exists():
-        path = find_model(str(path))
+    path = model_path(path)
     if path.suffix not in _SUFFIXES:
         raise ValueError(
             f"{path}: expected a model file ending in {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}"

@@ -133,13 +133,11 @@ def _measure(report, model, is_random, images, arguments, progress):
 def _model_file(name, folder):
     """The file of a model, and whether its weights are random."""
     from ..bench.networks import COLUMNS, save_random_network
-    from ..models import find_model
+    from ..models import model_path
 
     if name in COLUMNS:
         return save_random_network(name, folder), True
-    path = Path(name)
-    if not path.suffix:
-        path = find_model(name)
+    path = model_path(name)
     if path.suffix not in (".onnx", ".engine", ".pt"):
         raise ValueError(f"{path}: expected .onnx, .engine or .pt, or one of {', '.join(COLUMNS)}")
     if not path.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from . import new_parser, plotting
 from .data_options import add_data_arguments
@@ -27,7 +26,11 @@ def add_parser(subparsers):
     add_data_arguments(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--arch", default="ssd300_vgg16", metavar="A", help="default: ssd300_vgg16")
-    source.add_argument("--model", metavar="M", help="a model's or checkpoint's own boxes, or a spec's")
+    source.add_argument(
+        "--model",
+        metavar="M",
+        help="own boxes of a model, a checkpoint or a spec; a file, or a shipped model's name",
+    )
     add_layout_arguments(parser)
     parser.add_argument("--priors", default="coco", metavar="P", help="coco, voc or even; default: coco")
     parser.add_argument("--fit", action="store_true", help="boxes fitted to the data set")
@@ -93,7 +96,9 @@ def _start(arguments, class_names):
             raise ValueError(
                 "align: the receptive fields of a file are not known; give --arch instead of --model"
             )
-        return _spec_of(Path(arguments.model)), None
+        from ..models import model_path
+
+        return _spec_of(model_path(arguments.model)), None
     from ..training.models import build_model, parse_input_size
     from ..training.receptive_field import receptive_fields
 

@@ -7,6 +7,15 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 
 
+def model_path(name):
+    """Path of a model file, or of the shipped model for a name like "demo" that no file has.
+
+    Raises ValueError listing the shipped ones.
+    """
+    path = Path(name)
+    return path if path.suffix or path.exists() else find_model(str(name))
+
+
 def find_model(name):
     """Path of the shipped model `name`, such as "demo": its ONNX file, with the spec beside it.
 

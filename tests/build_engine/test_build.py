@@ -254,12 +254,15 @@ def test_convolutions_are_kept_in_fp16_until_the_budget_holds(folder, monkeypatc
     assert ("kept in FP16" in built.verdict) == bool(needed)
 
 
-def test_a_budget_that_cannot_hold_is_said_and_nothing_is_built(folder, monkeypatch):
-    with pytest.raises(ValueError, match=r"the budget of 0\.5 cannot hold.*Nothing was built"):
+def test_a_budget_that_cannot_hold_is_said_and_no_int8_is_built(folder, monkeypatch):
+    with pytest.raises(
+        ValueError, match=r"the budget of 0\.5 cannot hold.*No INT8 was built.*FP16 model .*small\.fp16\.onnx"
+    ):
         gated(folder, monkeypatch, lambda kept: 2.0)
     report = json.loads((folder / "small.int8.report.json").read_text())
     assert not report["holds"]
     assert not (folder / "small.int8.onnx").exists()
+    assert (folder / "small.fp16.onnx").is_file()
     assert 'class="verdict broken"' in (folder / "small.int8.report.html").read_text()
 
 
