@@ -10,12 +10,14 @@ from typing import NamedTuple
 import numpy as np
 
 from .machine import throttle_events
+from .nvml import gpu_held_back_s
 
 _STAT = Path("/proc/stat")
 _TICKS_PER_S = 100  # USER_HZ, the same on every Linux
 
 # Beyond these a report says "noisy" or "throttled".
 _OTHERS_SHARE, _SPREAD, _SLOWDOWN = 0.05, 0.15, 0.10
+_HELD_BACK_SHARE = 0.01  # of the time, a GPU's clock
 
 
 class Verdict(NamedTuple):
@@ -52,6 +54,7 @@ class Watch:
         self._own_cpu_s = own_cpu_s
         self._times = []
         self._throttled = throttle_events()
+        self._held_back, self._start = gpu_held_back_s(), time.perf_counter()
         rng = np.random.default_rng(0)
         self._matrices = rng.normal(size=(2, 160, 160)).astype(np.float32)
         self._pixels = rng.integers(0, 256, 200_000, np.uint8)
@@ -73,7 +76,13 @@ class Watch:
             others = max(0.0, busy - self._busy_before - own) / (everything - self._all_before)
         spread, slowdown = _spread_and_slowdown(self._times)
         throttled = throttle_events() - self._throttled
-        return Verdict(others, spread, slowdown, tuple(_remarks(others, spread, slowdown, throttled)))
+        seconds = time.perf_counter() - self._start
+        held_back = {
+            reason: (total - self._held_back.get(reason, total)) / seconds
+            for reason, total in gpu_held_back_s().items()
+        }
+        remarks = _remarks(others, spread, slowdown, throttled, held_back)
+        return Verdict(others, spread, slowdown, tuple(remarks))
 
     def _work(self):
         # Sorting, not a matrix product alone: that would be the thread pool of NumPy's BLAS.
@@ -97,11 +106,14 @@ def _spread_and_slowdown(times):
     return float((high - low) / median), float(slowdown)
 
 
-def _remarks(others, spread, slowdown, throttled):
+def _remarks(others, spread, slowdown, throttled, held_back):
     if others is not None and others > _OTHERS_SHARE:
         yield f"noisy: other programs took {others:.0%} of the CPU time"
     if spread > _SPREAD:
         yield f"noisy: the same piece of work varied by {spread:.0%}"
+    for reason, share in held_back.items():
+        if share > _HELD_BACK_SHARE:
+            yield f"throttled: the GPU's clock was held back for {reason}, {share:.0%} of the time"
     if throttled:
         yield f"throttled: the CPU slowed down for heat {throttled} times"
     elif slowdown > _SLOWDOWN:

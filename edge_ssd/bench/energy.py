@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import subprocess
 import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .nvml import GpuCounters
 
 _POWERCAP = Path("/sys/class/powercap")
 _HWMON = Path("/sys/class/hwmon")
@@ -51,26 +52,15 @@ class GpuMeter:
     name = "GPU (NVML)"
 
     def __init__(self):
-        self._nvml, self._gpu = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_void_p()
-        self._checked(self._nvml.nvmlInit_v2())
-        self._checked(self._nvml.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(self._gpu)))
-        self._millijoules()
+        self._counters = GpuCounters()
+        self._counters.millijoules()
 
     @contextmanager
     def measure(self):
         """A list that holds the joules of the block afterwards."""
-        before, joules = self._millijoules(), []
+        before, joules = self._counters.millijoules(), []
         yield joules
-        joules.append((self._millijoules() - before) / 1e3)
-
-    def _millijoules(self):
-        count = ctypes.c_ulonglong()
-        self._checked(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._gpu, ctypes.byref(count)))
-        return count.value
-
-    def _checked(self, status):
-        if status:
-            raise OSError(f"NVML does not count this GPU's energy (error {status})")
+        joules.append((self._counters.millijoules() - before) / 1e3)
 
 
 class SampledMeter:
@@ -136,8 +126,8 @@ def find_meters():
     for opener in openers:
         try:
             meters.append(opener())
-        except (OSError, ValueError, AttributeError, subprocess.TimeoutExpired):
-            continue  # AttributeError: an NVML from before Volta
+        except (OSError, ValueError, subprocess.TimeoutExpired):
+            continue
         if meters[-1].name.startswith(("board", "GPU")):
             break
     return meters

@@ -342,7 +342,7 @@ class TestTheMachine:
 
     def verdict(self, times, others=0.0, throttled=0):
         spread, slowdown = disturbance._spread_and_slowdown(times)
-        return list(disturbance._remarks(others, spread, slowdown, throttled))
+        return list(disturbance._remarks(others, spread, slowdown, throttled, {}))
 
     def test_a_quiet_one_has_no_remarks(self):
         assert self.verdict([1.0, 1.01, 1.02] * 4) == []

@@ -10,11 +10,13 @@ import onnx
 import pytest
 
 from benchmarks import compare as compare_command
-from edge_ssd.bench import energy, machine
+from edge_ssd.bench import machine
 from edge_ssd.bench.compare import changes, comparable, lost_rows, slower
+from edge_ssd.bench.disturbance import Watch, processes_cpu_s
 from edge_ssd.bench.energy import GpuMeter, RaplMeter, SampledMeter, board_watts
 from edge_ssd.bench.flops import giga_multiply_adds
 from edge_ssd.bench.machine import machine_facts
+from edge_ssd.bench.nvml import gpu_held_back_s
 from edge_ssd.bench.published import PUBLISHED, baselines
 from edge_ssd.bench.report import SCHEMA, write_json
 from edge_ssd.run import DEMO_MODEL
@@ -66,19 +68,39 @@ class TestEnergy:
 
     def test_a_gpu_that_counts(self, monkeypatch):
         nvml = FakeNvml()
-        monkeypatch.setattr(energy.ctypes, "CDLL", lambda name: nvml)
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: nvml)
         with GpuMeter().measure() as joules:
             nvml.millijoules += 1500
         assert joules == [1.5]
         nvml.status = 3  # NVML_ERROR_NOT_SUPPORTED
-        with pytest.raises(OSError, match="does not count"):
+        with pytest.raises(OSError, match="the driver does not tell"):
             GpuMeter()
+
+    def test_a_gpu_that_throttles(self, monkeypatch):
+        nvml = FakeNvml()
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: nvml)
+        watch = Watch(processes_cpu_s)
+        nvml.violation_ns[1] += 3600 * 10**9
+        held_back = [remark for remark in watch.verdict().remarks if "GPU" in remark]
+        assert len(held_back) == 1
+        assert held_back[0].startswith("throttled: the GPU's clock was held back for heat")
+        nvml.status = 3
+        assert gpu_held_back_s() == {}
+        monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # a driver without these functions
+        assert gpu_held_back_s() == {}
 
 
 class FakeNvml:
     """libnvidia-ml, as far as it is asked."""
 
     millijoules, status = 10**12, 0
+
+    def __init__(self):
+        self.violation_ns = [10**9, 2 * 10**9]  # power, thermal
+
+    def nvmlDeviceGetViolationStatus(self, gpu, policy, time):
+        ctypes.cast(time, ctypes.POINTER(ctypes.c_ulonglong))[1] = self.violation_ns[policy]
+        return self.status
 
     def nvmlInit_v2(self):
         return 0
