@@ -372,8 +372,27 @@ def _spin():
         pass
 
 
-def test_tolerances_tell_a_precision_from_a_mistake():
-    assert check._TOLERANCES["fp32"] < check._TOLERANCES["fp16"] < check._TOLERANCES["int8"] < 0.5
+@pytest.mark.parametrize(
+    ("precision", "rounding"), [("fp32", 1e-4), ("fp16", 5e-3), ("bf16", 0.02), ("int8", 0.1)]
+)
+def test_tolerances_tell_a_precision_from_a_mistake(precision, rounding):
+    """What a precision rounds passes; what a coarser one does, other places and nothing do not."""
+    rng = np.random.default_rng(0)
+    wanted = rng.normal(size=(1, 50, 4)).astype(np.float32), rng.normal(size=(1, 50, 3)).astype(np.float32)
+    subject = Subject("x", "edge_ssd", precision, Path("x.onnx"), "detector")
+
+    def apart(change):
+        return check._heads_apart(subject, tuple(change(head) for head in wanted), wanted)
+
+    def rounded(by):
+        return lambda head: head + by * rng.normal(size=head.shape) * np.std(head)
+
+    assert apart(rounded(rounding)) == ""
+    assert "loc is off by" in apart(rounded(20 * rounding))
+    assert "loc is off by" in apart(lambda head: np.roll(head, 1, axis=1))
+    assert "loc is off by" in apart(np.zeros_like)
+    assert "loc is off by nan" in apart(lambda head: np.full_like(head, np.nan))
+    assert "loc has 196 values, 200 are expected" in apart(lambda head: head[:, 1:])
 
 
 def test_a_missing_subject_is_a_row():
