@@ -7,13 +7,43 @@ import platform
 from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_PROC_CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
 def usable_cores():
-    """CPU cores that this process may run on; a container or taskset may allow fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPU cores that this process may keep busy; a container or taskset may allow fewer than there are.
+
+    Of a share of CPU time, such as `docker run --cpus 2.5`, whole cores, at least one: more threads would use it up
+    and then all stand still for the rest of a tenth of a second.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *map(int, _cpu_shares())]))
+
+
+def _cpu_shares():
+    """The limits on this process's CPU time, in cores: those of its control groups, and of the groups these are in."""
+    for line in _lines(_PROC_CGROUP):
+        _, controllers, group = line.split(":", 2)
+        if controllers == "":  # version 2
+            folder, files = _CGROUPS, ("cpu.max",)
+        elif "cpu" in controllers.split(","):
+            folder, files = _CGROUPS / "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+        else:
+            continue
+        # A container sees its own group as the root, and may be told the path that it has outside.
+        for path in (folder / group.strip("/"), *(folder / group.strip("/")).parents):
+            numbers = " ".join(line for name in files for line in _lines(path / name)).split()
+            if len(numbers) == 2 and numbers[0] not in ("max", "-1"):
+                yield int(numbers[0]) / int(numbers[1])
+            if path == folder:
+                break
+
+
+def _lines(path):
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []
 
 
 def cpu_name():
