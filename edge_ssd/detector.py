@@ -197,6 +197,10 @@ class Detector:
         """
         return self._submit([_as_frame(frame)])
 
+    def is_done(self, ticket):
+        """Whether `collect` would give the detections of a ticket, or raise, without a wait."""
+        return self._backend.is_done(ticket[1])
+
     def collect(self, ticket):
         """The Detections of a ticket; waits for them. Raises ValueError as `detect` does."""
         return self._collect(ticket)[0]
@@ -204,17 +208,23 @@ class Detector:
     def detect_all(self, frames, next_is_there=lambda: True):
         """The Detections of each frame of an iterable, in order, with up to `depth` frames in flight.
 
-        next_is_there: tells whether the iterable has its next frame at hand. When it has not, the results of
-        those in flight come first, and the wait for the next one after them.
+        next_is_there: tells whether the iterable gives its next frame, or its end, without a wait. A result is
+        not held back for a frame that has not come, nor a frame for a result: what is there first goes on.
         Raises as `detect` does.
         """
         tickets = deque()
         for frame in frames:
             tickets.append(self.submit(frame))
-            while tickets and (len(tickets) >= self.depth or not next_is_there()):
+            while tickets and not (len(tickets) < self.depth and self._is_next(next_is_there, tickets[0])):
                 yield self.collect(tickets.popleft())
         while tickets:
             yield self.collect(tickets.popleft())
+
+    def _is_next(self, next_is_there, ticket):
+        """Whether the next frame is there before the result of the ticket; waits for one of them."""
+        while not (is_there := next_is_there()) and not self.is_done(ticket):
+            self._backend.pause()
+        return is_there
 
     def detect_batch(self, frames):
         """Detections of several images, in as few calls of the network as the model allows.

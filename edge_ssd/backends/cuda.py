@@ -25,6 +25,9 @@ from .settings import input_constants, postprocess_settings
 
 log = logging.getLogger("edge_ssd")
 
+# Between two looks at a result that is waited for asleep, seconds.
+_POLL_S = 2e-4
+
 # Frames for the choice of a memory mode: enough to see a difference of a tenth, in about 50 ms.
 _TRIAL_SIZE, _TRIAL_FRAMES = (720, 1280), 20
 
@@ -91,6 +94,15 @@ class CudaBackend:
         ticket = _Ticket(slots, list(frames), plans, cpu_copies, bus_copies, host_ms)
         slots.ticket = weakref.ref(ticket)
         return ticket
+
+    def is_done(self, ticket):
+        """Whether `collect` would not wait."""
+        return ticket.frames is None or ticket.set.is_done()
+
+    def pause(self):
+        """Between two looks at `is_done`."""
+        if self._wait == "block":
+            time.sleep(_POLL_S)
 
     def collect(self, ticket):
         """The BatchResult of a ticket; waits for it. Raises ValueError when it was collected before."""
@@ -376,6 +388,10 @@ class _Set:
         self._end.synchronize()
         self.free = True
         return self._host_views
+
+    def is_done(self):
+        """Whether `result` would not wait."""
+        return self._end.is_done()
 
     def broken_output(self):
         """Name of the output that holds NaN or Inf; for an error message, so it may take its time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -30,6 +31,7 @@ class ParallelCpuBackend:
         for backend in backends:
             self._idle.put(backend)
         self._threads = ThreadPoolExecutor(len(backends), "edge_ssd")
+        self._is_closed = False
 
     @property
     def description(self):
@@ -37,7 +39,9 @@ class ParallelCpuBackend:
         return f"{self.backends[0].description}, {len(self.backends)} frames at once"
 
     def submit(self, frames):
-        """Has a thread work on them; returns a ticket. frames: list of Frames."""
+        """Has a thread work on them; returns a ticket. frames: list of Frames.   Raises ValueError when closed."""
+        if self._is_closed:
+            raise ValueError("the engine is closed")
         return self._threads.submit(self._work_on, frames)
 
     def _work_on(self, frames):
@@ -48,12 +52,21 @@ class ParallelCpuBackend:
         finally:
             self._idle.put(backend)
 
+    def is_done(self, ticket):
+        """Whether `collect` would not wait."""
+        return ticket.done()
+
+    def pause(self):
+        """Between two looks at `is_done`: little beside the ten milliseconds and more that a frame takes."""
+        time.sleep(5e-4)
+
     def collect(self, ticket):
         """The BatchResult of a ticket; raises what the work raised."""
         return ticket.result()
 
     def close(self):
         """Waits for what is in flight and frees the engines."""
+        self._is_closed = True
         self._threads.shutdown(cancel_futures=True)
         for backend in self.backends:
             backend.close()

@@ -27,7 +27,7 @@ def add_cpu_arguments(parser):
         type=count,
         metavar="N",
         help="frames that an ONNX model works on at once, each on its share of the threads: more frames a second, "
-        "each of them later; 0: one per thread, the default for files; 1: the default for live sources",
+        "each of them later; 0: one per thread, at most 8, the default for files on this machine; all else has 1",
     )
 
 

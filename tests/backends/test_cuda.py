@@ -68,6 +68,27 @@ def test_two_frames_in_flight_do_not_mix(backend, rng):
     assert_same(detections, expected)
 
 
+def test_a_frame_that_comes_while_the_gpu_works_is_submitted_then(backend, rng):
+    """And when none comes, the result is not held back for it."""
+    detector, record = Detector(backend), []
+    frames = camera_frames(rng, 4)
+    expected = on_cpu(brightness, small_spec(), frames)
+    arrives_at_look = iter([False, True, False, True, *[False] * 100])
+
+    def camera():
+        for i, frame in enumerate(frames):
+            record.append(f"frame {i}")
+            yield frame
+
+    found = []
+    for detections in detector.detect_all(camera(), lambda: next(arrives_at_look)):
+        record.append(f"result {len(found)}")
+        found.append(detections)
+    assert record[:4] == ["frame 0", "frame 1", "result 0", "frame 2"]
+    assert record[4:] == ["result 1", "result 2", "frame 3", "result 3"]
+    assert_same(found, expected)
+
+
 def test_results_of_a_collected_frame_stay(backend, rng):
     detector = Detector(backend)
     frames = camera_frames(rng, 3)

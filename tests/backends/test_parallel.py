@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from importlib.util import find_spec
-from threading import Barrier, Event
+from threading import Barrier, Event, Lock
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from edge_ssd.backends import frames_at_once
-from edge_ssd.backends.batch_result import BatchResult
+from edge_ssd.backends.batch_result import BatchResult, ImageResult
 from edge_ssd.backends.cpu import CpuBackend
 from edge_ssd.backends.parallel import ParallelCpuBackend
 from edge_ssd.cpu_info import usable_cores
 from edge_ssd.detector import Detector, DetectorOptions
-from edge_ssd.frames import Frame
+from edge_ssd.frames import Frame, now_ns
+from edge_ssd.pipeline import run_pipeline
+from edge_ssd.resize import plan_resize
 from edge_ssd.sources import open_source
 from tests.planted import save_cat_model
 
@@ -48,7 +52,8 @@ def test_results_are_those_of_one_at_a_time_in_the_same_order(engine, in_flight)
 class StandIn:
     """A CpuBackend whose work is a function."""
 
-    max_batch, spec, priors, description = 0, None, (), "stand-in"
+    max_batch, priors, description = 0, (), "stand-in"
+    spec = SimpleNamespace(class_names=("cat",))
 
     def __init__(self, work):
         self.submit = work
@@ -63,12 +68,56 @@ def test_frames_are_worked_on_at_once():
 
     def work(frames):
         meeting.wait()
-        return BatchResult([], {}, "")
+        return BatchResult([], {})
 
     backend = ParallelCpuBackend([StandIn(work) for _ in range(3)])
     for ticket in [backend.submit([]) for _ in range(6)]:
         backend.collect(ticket)
     backend.close()
+
+
+class Camera:
+    """Frames at a fixed rate, the newest one or none: a stand-in for a live Source."""
+
+    def __init__(self, count, interval_s):
+        self._count, self._interval_s = count, interval_s
+        self._start = time.monotonic()
+
+    def _due_s(self):
+        return self._start + self._interval_s
+
+    @property
+    def next_is_there(self):
+        return self._count == 0 or time.monotonic() >= self._due_s()
+
+    def __iter__(self):
+        while self._count:
+            time.sleep(max(0.0, self._due_s() - time.monotonic()))
+            self._start, self._count = time.monotonic(), self._count - 1
+            yield Frame(np.zeros((4, 4, 3), np.uint8), timestamp_ns=now_ns())
+
+
+@pytest.mark.parametrize(("interval_s", "most"), [(0.01, 3), (0.25, 1)])
+def test_a_camera_faster_than_a_thread_keeps_several_busy_and_a_slower_one_waits_for_none(interval_s, most):
+    at_work, peak, lock = 0, 0, Lock()
+
+    def work(frames):
+        nonlocal at_work, peak
+        with lock:
+            at_work += 1
+            peak = max(peak, at_work)
+        time.sleep(0.04)
+        with lock:
+            at_work -= 1
+        plan = plan_resize((4, 4), (4, 4), "stretch")
+        return BatchResult([ImageResult(np.zeros((0, 6), np.float32), 0, 0, plan)], {})
+
+    with Detector(ParallelCpuBackend([StandIn(work) for _ in range(3)])) as detector:
+        statistics = run_pipeline(Camera(6, interval_s), detector, [])
+    assert statistics.frames == 6
+    assert peak == most
+    if most == 1:  # a result is not held back for the frame after it
+        assert statistics.stage_ms["age"].mean() < 200
 
 
 def test_an_error_belongs_to_its_frame(tmp_path):
@@ -98,6 +147,8 @@ def test_closing_waits_for_the_frame_at_work_and_leaves_out_those_behind():
     assert started.wait(10)
     tickets[1].add_done_callback(lambda _: go_on.set())  # called when it is left out
     backend.close()
+    with pytest.raises(ValueError, match="the engine is closed"):
+        backend.submit([])
     assert done == [[0]]
     assert tickets[1].cancelled()
     assert stand_in.is_closed

@@ -294,13 +294,14 @@ class _Stream:
     def give(self, work):
         (self._waiting if self.recorded is None else self.recorded).append(work)
 
-    def run(self, until=None):
-        """Does what waits, up to an event or to the end."""
-        while self._waiting:
+    def run(self, until=None, pieces=None):
+        """Does what waits, up to an event, so many pieces or to the end."""
+        while self._waiting and pieces != 0:
             work = self._waiting.pop(0)
             work()
             if until is not None and work is until:
                 return
+            pieces = pieces and pieces - 1
 
     def __enter__(self):
         self._device._current.append(self)
@@ -331,6 +332,13 @@ class _Event:
 
     def place(self):
         return self._stream, self._mark
+
+    def is_done(self):
+        """Looking at it lets the stream do its next piece of work: a GPU goes on while one looks."""
+        stream, mark = self.place()
+        if mark is not None and not mark.passed:
+            stream.run(pieces=1)
+        return mark is None or mark.passed
 
     @staticmethod
     def run(stream, mark):
