@@ -89,7 +89,10 @@ def as_image(image):
         raise ValueError(
             f"image: lies on a device of DLPack type {int(kind)}; expected the host or a CUDA GPU"
         )
-    raise ValueError(f"image: expected uint8, got {type(image).__name__}")
+    raise ValueError(
+        f"image: expected a NumPy, CUDA or DLPack array, got {type(image).__module__}.{type(image).__name__}; "
+        "of a PIL image in RGB take numpy.asarray(image)[..., ::-1]"
+    )
 
 
 def _from_interface(owner, interface):

@@ -188,10 +188,10 @@ def _in_flight(arguments):
     """Of a file all frames are there, so they may come later if more of them come; of a camera the latest counts."""
     if arguments.in_flight is not None:
         return arguments.in_flight
-    from .sources import is_file
+    from .sources.address import has_all_frames
 
-    is_live = arguments.camera is not None or arguments.policy == "newest" or not is_file(arguments.source)
-    return 1 if is_live else 0
+    all_count = arguments.camera is None and arguments.policy != "newest" and has_all_frames(arguments.source)
+    return 0 if all_count else 1
 
 
 def _opened(target, source, stack):

@@ -289,7 +289,7 @@ class SsdSpec:
         """The spec in `text`. Raises ValueError naming the first key that is missing, unknown or wrong."""
         try:
             data = json.loads(text, object_pairs_hook=_no_duplicates)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"not valid JSON: {error}") from None
         return _from_dict(data)
 

@@ -99,6 +99,15 @@ def test_an_unknown_split_names_those_that_exist(voc):
 def test_classes_txt_sets_names_and_order(voc):
     (voc.path / "classes.txt").write_text("dog\ncat\n", encoding="utf-8")
     assert open_dataset(voc.path).class_names == ("dog", "cat")
+    (voc.path / "classes.txt").write_text("dog\ncat\n", encoding="utf-8-sig")  # as Windows's editors do
+    assert open_dataset(voc.path).class_names == ("dog", "cat")
+
+
+def test_a_list_that_is_no_text_is_named(voc):
+    voc.split("train", "a")
+    (voc.path / "ImageSets/Main/train.txt").write_bytes(b"\xff\xfe a\n")
+    with pytest.raises(ValueError, match=r"train\.txt: not UTF-8 text"):
+        open_dataset(voc.path, "train")
 
 
 def test_given_class_names_set_the_labels_and_need_not_all_occur(voc):

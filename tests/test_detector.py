@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -151,6 +152,7 @@ def test_nan_in_an_output_is_an_error_that_names_it(tmp_path, head, name):
     [
         (np.zeros((10, 10), np.uint8), ValueError, "mono8"),
         (np.zeros((10, 10, 3), np.uint16), ValueError, "expected uint8, got uint16"),
+        (SimpleNamespace(__array_interface__={}), ValueError, r"got types\.SimpleNamespace; of a PIL image"),
         (np.zeros((0, 10, 3), np.uint8), ValueError, "at least one pixel"),
         ("image.jpg", TypeError, "expected a Frame"),
         (None, TypeError, "expected a Frame"),

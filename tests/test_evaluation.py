@@ -209,6 +209,21 @@ class Oracle:
         return Detections(truth.boxes, np.linspace(1, 0.5, len(labels)), labels, image.shape[:2])
 
 
+def test_every_frame_is_rendered_once(monkeypatch):
+    """Also with several of them in flight: a rendered data set keeps the latest frame alone."""
+    from edge_ssd.detector import Detector
+    from edge_ssd.sources.demo import DemoStream
+
+    rendered, render = [], DemoStream.render
+    monkeypatch.setattr(
+        DemoStream, "render", lambda self, index: rendered.append(index) or render(self, index)
+    )
+    dataset = open_dataset("demo://?seed=2&frames=6&size=160x120&scene=1")
+    with Detector.load("demo", threads=2, in_flight=2) as detector:
+        evaluate(detector, dataset, detector.class_names)
+    assert sorted(rendered) == list(range(6))
+
+
 def test_the_truth_itself_has_an_ap_of_1():
     dataset = open_dataset("demo://?seed=2&frames=30&size=160x120&scene=1")
     oracle = Oracle(dataset)

@@ -42,7 +42,7 @@ def test_i420_with_a_pitch_and_odd_quarter_rows_is_split_right():
         ({"color_matrix": "bt2020"}, "color_matrix"),
         ({"color_range": "video"}, "color_range"),
         ({"timestamp_source": "clock"}, "timestamp_source"),
-        ({"image": [[1, 2, 3]]}, "expected uint8, got list"),
+        ({"image": [[1, 2, 3]]}, "expected a NumPy, CUDA or DLPack array, got builtins.list"),
         ({"image": np.zeros(3, np.uint8)}, r"expected \(H, W, 3\)"),
     ],
 )

@@ -183,6 +183,7 @@ def test_the_source_is_not_written_over(run, tmp_path):
     [
         (["--source", "clip.mp4"], 0),
         (["--source", "file:///photos"], 0),
+        (["--source", "photo.jpg"], 1),
         (["--source", "clip.mp4", "--policy", "newest"], 1),
         (["--source", "clip.mp4", "--in-flight", "3"], 3),
         (["--source", "/dev/video0"], 1),

@@ -142,6 +142,7 @@ def test_every_error_names_its_key(tmp_path, path, value, message):
     ("text", "message"),
     [
         ("", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
         ("[]", "expected a JSON object"),
         (DESIGN_EXAMPLE.replace('"loc_order"', '"name": "b", "loc_order"'), "name: given twice"),
         (DESIGN_EXAMPLE.replace("0.45", "NaN"), "iou_threshold: expected a finite number"),

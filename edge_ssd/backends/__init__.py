@@ -120,6 +120,12 @@ def fastest_cpu_engine(path):
     """
     installed = {name for name in ("onnxruntime", "openvino") if find_spec(name)}
     is_int8 = {suffix: Path(path).name.endswith(f".{suffix}.onnx") for suffix in ("int8", "int8-cpu")}
+    if is_int8["int8"] and "openvino" not in installed:
+        log.warning(
+            "%s: made for TensorRT and OpenVINO; ONNX Runtime runs it slower than FP32. pip install "
+            "edge-ssd[openvino], or edge-ssd build --precision int8 --runtime cpu",
+            path,
+        )
     # Without asking OpenVINO, whose import takes a third of a second.
     if "openvino" not in installed or ("onnxruntime" in installed and is_int8["int8-cpu"]):
         return "onnxruntime"

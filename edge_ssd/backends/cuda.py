@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,13 +84,15 @@ class CudaBackend:
         """Starts a batch; returns a ticket for `collect`.
 
         frames: list of Frames of any sizes and formats. They are kept until the batch is done, and may not
-        be changed before. Raises RuntimeError when `depth` batches of this size wait to be collected.
+        be changed before. Raises RuntimeError when `depth` batches of this size wait to be collected, OSError
+        when the GPU fails.
         """
         start = time.perf_counter_ns()
         slots = self._set_for(len(frames))
-        plans, cpu_copies, bus_copies = slots.fill(frames)
-        with self._device.stream:
-            slots.launch()
+        with _failures_said():
+            plans, cpu_copies, bus_copies = slots.fill(frames)
+            with self._device.stream:
+                slots.launch()
         host_ms = (time.perf_counter_ns() - start) / 1e6
         ticket = _Ticket(slots, list(frames), plans, cpu_copies, bus_copies, host_ms)
         slots.ticket = weakref.ref(ticket)
@@ -108,7 +111,8 @@ class CudaBackend:
         """The BatchResult of a ticket; waits for it. Raises ValueError when it was collected before."""
         if ticket.frames is None:
             raise ValueError("ticket: was collected before")
-        rows, counts, times = ticket.set.result()
+        with _failures_said():
+            rows, counts, times = ticket.set.result()
         images = [
             ImageResult(rows[i].copy(), int(counts[i, 0]), int(counts[i, 1]), plan)
             for i, plan in enumerate(ticket.plans)
@@ -263,6 +267,17 @@ class CudaBackend:
 
 def _black_frame():
     return Frame(np.zeros((2, 2, 3), np.uint8))
+
+
+@contextmanager
+def _failures_said():
+    """CuPy's, torch's and TensorRT's errors of a GPU that fails are RuntimeErrors of theirs; for callers, OSErrors."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(
+            f"the GPU failed ({error}); start the program again, and see edge-ssd doctor if it fails again"
+        ) from error
 
 
 @dataclass(eq=False)

@@ -131,7 +131,7 @@ def row_of(subject, one, reason, plan):
     fps, network_fps: {median, low, high} over the turns.   stage_ms: {stage: {p50, p90, p95, p99, max}} of frames
     or batches.   of_network: frame rate by the network's alone.   cpu_ms_per_frame, memory_mib (the peak of its
     process), gpu_memory_mib, joules_per_frame by meter, clock_mhz.   fps_over_time: [seconds, FPS] of each turn.
-    histogram_ms: frame times, counted in bins.
+    histogram_ms: ages, counted in bins.
     """
     row = {"name": subject.name, "kind": subject.kind, "precision": subject.precision, "batch": plan.batch}
     if one is None:
@@ -155,7 +155,7 @@ def row_of(subject, one, reason, plan):
         "joules_per_frame": _medians(one.joules, plan.batch),
         "clock_mhz": float(np.median(one.clocks)) if one.clocks else None,
         "fps_over_time": [[round(s, 2), float(f)] for s, f in zip(one.ends_s, fps)],
-        "histogram_ms": _histogram([t["frame"] for t in times]),
+        "histogram_ms": _histogram([t["age"] for t in times]),
     }
 
 

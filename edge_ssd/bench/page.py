@@ -14,19 +14,18 @@ _HEAD = (
     "10 to 90 %",
     "network alone",
     "of it",
-    "p50 ms",
+    "age p50 ms",
     "p90",
     "p95",
     "p99",
     "max",
-    "age p95",
     "CPU ms",
     "MiB",
 )
 _DESCRIPTIONS = {
     "fps": "Bars: frames per second of each engine",
     "stages": "Bars: milliseconds of each stage",
-    "latency": "Histogram of the time of a frame",
+    "latency": "Histogram of the age of a frame at its detections",
     "time": "Frames per second over the run",
 }
 
@@ -74,14 +73,13 @@ def _rows(model):
 
 
 def _cells(row, model, meters):
-    frame, network = row["stage_ms"]["frame"], row["network_fps"]
+    age, network = row["stage_ms"]["age"], row["network_fps"]
     name = f"{escape(row_name(row))}<br><small>{escape(row['description'])}</small>"
     fps = row["fps"]
     cells = [name, f"<b>{fps['median']:.1f}</b>", f"{fps['low']:.1f}&nbsp;to&nbsp;{fps['high']:.1f}"]
     cells += [f"{network['median']:.1f}", f"{row['of_network']:.2f}"] if network else ["-", "-"]
-    cells += [f"{frame[point]:.2f}" for point in ("p50", "p90", "p95", "p99", "max")]
+    cells += [f"{age[point]:.2f}" for point in ("p50", "p90", "p95", "p99", "max")]
     cells += [
-        f"{row['stage_ms']['age']['p95']:.2f}",
         f"{row['cpu_ms_per_frame']:.1f}",
         f"{row['memory_mib']:.0f}" + (f" + {gpu:.0f} GPU" if (gpu := row["gpu_memory_mib"]) else ""),
     ]
@@ -92,9 +90,9 @@ def _cells(row, model, meters):
 def _notes(report, model):
     yield (
         "Camera to detections: images in memory, copied once as a camera's driver does, to boxes. Medians of turns "
-        'that all rows took in alternation; "of it": of the network\'s own frame rate, turn by turn. p50 to '
-        "max: from one result to the next. A frame's age counts from the moment its pixels were there. CPU ms: CPU "
-        "time of a frame, all cores. MiB: peak of the process, its copy of the images included."
+        'that all rows took in alternation; "of it": of the network\'s own frame rate, turn by turn. Age: '
+        "from the moment a frame's pixels were there to its detections; several frames at once come more often, and "
+        "later. CPU ms: CPU time of a frame, all cores. MiB: peak of the process, its copy of the images included."
     )
     if model["titan_x_fps"]:
         shown = ", ".join(map(str, model["titan_x_fps"]))

@@ -85,12 +85,14 @@ def _draw_stages(axes, rows, model):
 
 
 def _draw_latency(axes, rows, model):
-    """How often a frame took how long, all but the slowest hundredth."""
+    """How often a frame was how old at its detections, all but the slowest hundredth."""
     for row in rows:
         counts, edges = row["histogram_ms"]["counts"], row["histogram_ms"]["edges"]
         total = sum(counts) or 1
         axes.stairs([count / total for count in counts], edges, label=row_name(row), **_line(row))
-    axes.set(xlabel="milliseconds per call", ylabel="share of the calls", xscale="log")
+    axes.set(
+        xlabel="age of a frame at its detections, milliseconds", ylabel="share of the frames", xscale="log"
+    )
     _plain_numbers(axes.xaxis)
 
 

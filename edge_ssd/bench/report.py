@@ -80,7 +80,9 @@ def text_of(report):
     ]
     for model in report["models"]:
         lines += ["", model_title(model)]
-        lines.append(f"  {'':42s}{'FPS':>9s}{'network':>9s}{'of it':>7s}{'p50':>9s}{'p99 ms':>9s}  Titan X")
+        lines.append(
+            f"  {'':42s}{'FPS':>9s}{'network':>9s}{'of it':>7s}{'age p50':>9s}{'p99 ms':>9s}  Titan X"
+        )
         lines += [_row_text(row, model) for row in model["rows"]]
         lines += [f"  {remark}" for remark in model["machine_was"]["remarks"]]
     return "\n".join(lines)
@@ -111,10 +113,10 @@ def _row_text(row, model):
     if row["status"] != "ok":
         return f"  {row_name(row):42s} {row['reason']}"
     network, share = row["network_fps"], row["of_network"]
-    frame = row["stage_ms"]["frame"]
+    age = row["stage_ms"]["age"]
     figures = f"{row['fps']['median']:9.1f}"
     figures += f"{network['median']:9.1f}{share:7.2f}" if network else f"{'-':>9s}{'-':>7s}"
-    figures += f"{frame['p50']:9.2f}{frame['p99']:9.2f}"
+    figures += f"{age['p50']:9.2f}{age['p99']:9.2f}"
     published = ", ".join(
         f"{ratio:.2f}x {fps}" for ratio, fps in zip(ratios(row, model), model["titan_x_fps"])
     )

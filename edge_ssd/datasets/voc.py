@@ -10,7 +10,7 @@ import numpy as np
 
 from ..files import replacing
 from ..image_file import read_image, read_image_size
-from ..sources import IMAGE_SUFFIXES
+from ..sources.address import IMAGE_SUFFIXES
 from .check import find_problems
 from .dataset import Annotation, Dataset
 
@@ -67,7 +67,7 @@ class VocDataset(Dataset):
     def _own_class_names(self):
         listed = self._folder / "classes.txt"
         if listed.exists():
-            lines = listed.read_text(encoding="utf-8").splitlines()
+            lines = _lines(listed)
             return tuple(line.strip() for line in lines if line.strip())
         names = set()
         for path in self._annotations.values():
@@ -84,8 +84,15 @@ def _read_split(folder, split):
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
         raise FileNotFoundError(f"{path}: no such split; there is: {known}")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = _lines(path)
     return tuple(line.split()[0] for line in lines if line.strip())  # a class's list has a second column
+
+
+def _lines(path):
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def read_voc_xml(path):
@@ -101,7 +108,7 @@ def read_voc_xml(path):
         names = tuple(_text(item, "name") for item in objects)
         difficult = np.array([item.findtext("difficult", "0").strip() == "1" for item in objects], bool)
         size = tuple(int(float(root.findtext(f"size/{side}", "0") or 0)) for side in ("height", "width"))
-    except (ValueError, expat.ExpatError) as error:
+    except (ValueError, OverflowError, expat.ExpatError) as error:
         raise ValueError(f"{path}: {error}") from None
     return Annotation(boxes - (1, 1, 0, 0), names, difficult, size)
 

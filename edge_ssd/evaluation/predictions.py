@@ -36,10 +36,15 @@ def predict(detect, dataset, class_names=(), progress=False):
         raise ValueError(f"{dataset.address}: no images to evaluate on")
     table = _label_table(class_names or dataset.class_names, dataset)
     truths, detections, left_out = [], [], 0
-    images = map(dataset.image, _shown(range(len(dataset)), progress))
-    everything = detect.detect_all(images) if hasattr(detect, "detect_all") else map(detect, images)
-    for index, found in enumerate(everything):
-        truths.append(dataset.truth(index))
+
+    def images():
+        for index in _shown(range(len(dataset)), progress):
+            # With its image: a data set may render both at once, and keep the latest alone.
+            truths.append(dataset.truth(index))
+            yield dataset.image(index)
+
+    everything = detect.detect_all(images()) if hasattr(detect, "detect_all") else map(detect, images())
+    for found in everything:
         found = replace(found, labels=table[found.labels])
         detections.append(found[found.labels >= 0])
         left_out += len(found) - len(detections[-1])

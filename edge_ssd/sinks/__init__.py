@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -97,7 +98,12 @@ def _video_sink(path, fps, is_live):
 def _snapshot_sink(path, _fps, _is_live):
     from .snapshot import SnapshotSink
 
-    _create(path).close()
+    _make_folder(path.parent)
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # the picture is made beside its place
+        path.unlink(missing_ok=True)  # an earlier run's would pass for the present
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror})") from error
     return SnapshotSink(path)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import cv2
 
-from ..sources import IMAGE_SUFFIXES
+from ..files import replacing
+from ..sources.address import IMAGE_SUFFIXES
 
 
 class PngFolderSink:
@@ -26,9 +27,9 @@ class PngFolderSink:
         path = self._folder / f"{self._name(result.frame)}.png"
         _, data = cv2.imencode(".png", result.annotated)
         try:
-            path.write_bytes(data)
+            with replacing(path) as partial:
+                partial.write_bytes(data)
         except OSError as error:
-            path.unlink(missing_ok=True)
             raise OSError(f"{path}: {error.strerror}; {self._written} pictures are kept") from error
         self._written += 1
 

@@ -43,5 +43,3 @@ class SnapshotSink:
     def close(self):
         if self._unwritten is not None:
             self._replace()
-        elif self._path.is_file() and self._path.stat().st_size == 0:
-            self._path.unlink()  # made when the run began, and no frame came

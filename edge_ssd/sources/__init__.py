@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from urllib.parse import unquote
-
+from .address import IMAGE_SUFFIXES, is_camera, local_path, scheme_of, with_plain_scheme, without_login
 from .source import POLICIES, Source
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
-
-# A camera's number or device, with options or without.
-_CAMERA = re.compile(r"(\d+|/dev/(video|v4l/).+?)(\?|$)")
-
-__all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "is_file", "open_source"]
+__all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "open_source"]
 
 
 def open_source(address, policy=None, retry_seconds=float("inf"), allocate=None):
@@ -34,20 +26,20 @@ def open_source(address, policy=None, retry_seconds=float("inf"), allocate=None)
     """
     if policy not in (None, *POLICIES):
         raise ValueError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
-    address = str(address)
-    return Source(_opener(address, allocate), address, policy, retry_seconds)
+    address = with_plain_scheme(str(address))
+    return Source(_opener(address, allocate), without_login(address), policy, retry_seconds)
 
 
 def _opener(address, allocate):
     """A function that opens the reader of an address; called again when a live source stopped."""
-    scheme = _scheme(address)
+    scheme = scheme_of(address)
     if scheme == "demo":
         from .demo import DemoOptions
         from .demo_reader import DemoReader
 
         options = DemoOptions.from_uri(address)
         return lambda: DemoReader(options, address, allocate)
-    if scheme in ("v4l2", "csi") or _CAMERA.match(address):
+    if is_camera(address):
         from .camera import CameraOptions, open_camera
 
         options = CameraOptions.from_address(address)
@@ -58,24 +50,8 @@ def _opener(address, allocate):
         return lambda: open_stream(address, allocate)
     if scheme and scheme != "file":
         known = "demo, v4l2, csi, rtsp, http, https, udp, tcp, rtmp, srt, file"
-        raise ValueError(f"{address}: unknown kind of source {scheme}://; known: {known}")
-    return _file_opener(_path(address), allocate)
-
-
-def is_file(address):
-    """Whether an address of `open_source` is that of a file or a folder, whose frames are there from the start."""
-    address = str(address)
-    return _scheme(address) in ("", "file") and not _CAMERA.match(address)
-
-
-def _scheme(address):
-    found = re.match(r"([a-z0-9]+)://", address)
-    return found.group(1) if found else ""
-
-
-def _path(address):
-    path = unquote(address.removeprefix("file://")) if _scheme(address) else address
-    return Path(path).expanduser()
+        raise ValueError(f"{without_login(address)}: unknown kind of source {scheme}://; known: {known}")
+    return _file_opener(local_path(address), allocate)
 
 
 def _file_opener(path, allocate):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..frames import Frame, now_ns
 from ..image_file import read_image
-from . import IMAGE_SUFFIXES
+from .address import IMAGE_SUFFIXES
 from .retrieve import buffered
 
 log = logging.getLogger("edge_ssd")

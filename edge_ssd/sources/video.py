@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import cv2
 
 from ..frames import Frame, now_ns
-from . import IMAGE_SUFFIXES
+from .address import IMAGE_SUFFIXES, without_login
 from .retrieve import Retriever
 
 log = logging.getLogger("edge_ssd")
@@ -144,9 +144,11 @@ def open_stream(address, allocate=None):
     timeouts += (cv2.CAP_PROP_READ_TIMEOUT_MSEC, _READ_TIMEOUT_MS)
     capture = cv2.VideoCapture(opencv_name(address), cv2.CAP_FFMPEG, timeouts)
     if not capture.isOpened():
-        raise OSError(f"{address}: no video stream there. Is the address right, and is the server running?")
+        raise OSError(
+            f"{without_login(address)}: no video stream there. Is the address right, and is the server running?"
+        )
     is_rtsp = address.startswith("rtsp")
     # FFmpeg does not know the length of a single picture either.
     is_picture = urlsplit(address).path.lower().endswith(IMAGE_SUFFIXES)
     is_live = is_rtsp or (capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0 and not is_picture)
-    return VideoReader(capture, address, is_live, is_rtsp, allocate)
+    return VideoReader(capture, without_login(address), is_live, is_rtsp, allocate)

@@ -135,6 +135,8 @@ def _differing(pixels, box):
     x1, y1, x2, y2 = (box * shrunk).astype(int)
     rim = np.ones((height, width), bool)
     rim[y1 : y2 + 1, x1 : x2 + 1] = False
+    if not rim.any():  # the object fills its image: nothing tells its floor
+        return np.ones(full_size[::-1], np.float32)
     y, x = np.mgrid[:height, :width].astype(np.float32) / max(height, width)
     places = np.stack([np.ones_like(x), x, y], axis=-1)
     plane, *_ = np.linalg.lstsq(places[rim], pixels[rim], rcond=None)

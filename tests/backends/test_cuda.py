@@ -89,6 +89,26 @@ def test_a_frame_that_comes_while_the_gpu_works_is_submitted_then(backend, rng):
     assert_same(found, expected)
 
 
+def test_a_gpu_that_fails_is_an_error_in_one_line(backend, rng, monkeypatch):
+    detector, frames = Detector(backend), camera_frames(rng, 2)
+
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    ticket = detector.submit(frames[0])
+    monkeypatch.setattr(ticket[1].set._end, "synchronize", fail)
+    with pytest.raises(
+        OSError, match=r"the GPU failed \(CUDA error: an illegal .*\); start the program again"
+    ):
+        detector.collect(ticket)
+    monkeypatch.setattr(backend.engine, "infer", fail)
+    for pair in backend._pairs.values():
+        for slots in pair:
+            slots.graph = None
+    with pytest.raises(OSError, match="the GPU failed"):
+        detector.submit(frames[1])
+
+
 def test_results_of_a_collected_frame_stay(backend, rng):
     detector = Detector(backend)
     frames = camera_frames(rng, 3)

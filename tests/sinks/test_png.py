@@ -61,10 +61,12 @@ def test_the_folder_of_the_images_is_refused(photos):
     assert (photos / "a.png").stat().st_size == 0  # not written over
 
 
-def test_a_failed_picture_is_named_and_not_left_behind(tmp_path):
+def test_a_failed_picture_is_named_and_one_that_was_there_stays(tmp_path):
     sink = open_sink(str(tmp_path / "out"))
     sink.write(result(sequence=0))
-    (tmp_path / "out/000001.png").symlink_to("/dev/full")
+    (tmp_path / "out/000001.png").write_bytes(b"of an earlier run")
+    (tmp_path / f"out/000001.png.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"000001\.png: .*; 1 pictures are kept"):
         sink.write(result(sequence=1))
-    assert os.listdir(tmp_path / "out") == ["000000.png"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["000000.png", "000001.png"]
+    assert (tmp_path / "out/000001.png").read_bytes() == b"of an earlier run"

@@ -45,8 +45,12 @@ def test_a_picture_a_second(tmp_path, monkeypatch):
     assert levels == [10, 10, 30]
 
 
-def test_without_a_frame_no_empty_file_stays(tmp_path):
-    open_sink(str(tmp_path / "now.png")).close()
+def test_until_the_first_frame_there_is_no_picture_and_none_of_an_earlier_run(tmp_path):
+    path = tmp_path / "now.png"
+    path.write_bytes(b"of an earlier run")
+    sink = open_sink(str(path))
+    assert list(tmp_path.iterdir()) == []
+    sink.close()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -54,6 +58,9 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError, match="cannot make this folder"):
         open_sink(str(tmp_path / "file" / "now.png"))
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OSError, match=r"folder\.png: cannot be written"):
+        open_sink(str(tmp_path / "folder.png"))
 
 
 def test_a_failed_write_names_the_file_and_leaves_the_last_picture(tmp_path):

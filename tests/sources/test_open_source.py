@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_ssd.sources import open_source
+from edge_ssd.sources.address import has_all_frames, without_login
 
 
 def test_the_rendered_camera():
@@ -29,3 +30,39 @@ def test_an_unknown_policy_is_named_with_the_known_ones():
 def test_a_file_that_is_not_there():
     with pytest.raises(FileNotFoundError, match=r"nowhere\.mp4: no such file or folder"):
         open_source("nowhere.mp4")
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("rtsp://user:secret@camera:554/stream?x=1", "rtsp://camera:554/stream?x=1"),
+        ("http://user@host/a.mp4", "http://host/a.mp4"),
+        ("rtsp://camera/mail@home", "rtsp://camera/mail@home"),
+        ("photos/me@home.jpg", "photos/me@home.jpg"),
+    ],
+)
+def test_a_password_is_not_shown(address, shown):
+    assert without_login(address) == shown
+
+
+def test_a_password_is_not_in_the_error():
+    with pytest.raises(OSError, match=r"^http://127\.0\.0\.1:9/x: no video stream there"):
+        open_source("HTTP://user:secret@127.0.0.1:9/x")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("clip.mp4", True),
+        ("photos", True),
+        ("file:///data/clip.mp4", True),
+        ("FILE:///data/clip.mp4", True),
+        ("photo.JPG", False),
+        ("0", False),
+        ("/dev/video0?width=640", False),
+        ("rtsp://camera/clip.mp4", False),
+        ("demo://", False),
+    ],
+)
+def test_what_has_all_its_frames_from_the_start(address, expected):
+    assert has_all_frames(address) is expected

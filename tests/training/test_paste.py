@@ -175,6 +175,21 @@ def test_views_are_turned():
     assert len(directions) == 3
 
 
+def test_an_object_that_fills_its_image_is_pasted_as_it_is():
+    class CloseUps(Floors):
+        """The object leaves a rim of 2 pixels, less than one of its mask."""
+
+        def image(self, index):
+            return np.full((120, 160, 3), RED, np.uint8)
+
+    paster = ObjectPaster(CloseUps([(2, 2, 158, 118)]))
+    image, found = paster.paste(np.full((120, 160, 3), GREEN, np.uint8), truth([]), np.random.default_rng(0))
+    x1, y1, x2, y2 = found.boxes[0].astype(int)
+    blue, green, red = image[(y1 + y2) // 2, (x1 + x2) // 2].astype(int)
+    assert red > 80
+    assert max(blue, green) < 20
+
+
 def test_mask_of_a_large_object_is_made_small_and_still_fits():
     image = np.full((600, 800, 3), 128, np.uint8)
     cv2.rectangle(image, (200, 150), (599, 449), RED, -1)
