@@ -70,7 +70,9 @@ def _opencv():
         import cv2
     except ImportError as error:
         advice = "pip install edge-ssd[cpu]; on a Jetson, JetPack's python3-opencv"
-        if "libGL" in str(error):
+        if "numpy.core" in str(error) or "_ARRAY_API" in str(error):
+            advice = "this OpenCV was built for NumPy 1: pip install 'numpy<2'"
+        elif "libGL" in str(error):
             advice = "install the system's libgl1, or opencv-python-headless in place of opencv-python"
         return [Finding("OpenCV", False, str(error), advice)]
     build = cv2.getBuildInformation()

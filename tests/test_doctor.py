@@ -74,17 +74,24 @@ def test_a_bare_install_runs_nothing_and_says_what_to_install(without, capsys):
     assert shown.splitlines()[-1] == "nothing will run yet; follow the advice above"
 
 
-def test_an_opencv_without_its_system_library_says_which(monkeypatch, without):
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("libGL.so.1: cannot open shared object file: No such file or directory", "libgl1"),
+        ("numpy.core.multiarray failed to import", "pip install 'numpy<2'"),
+    ],
+)
+def test_an_opencv_that_cannot_be_loaded_says_why(monkeypatch, without, error, advice):
     class NoLibrary:
         def find_spec(self, name, *_):
             if name == "cv2":
-                raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+                raise ImportError(error)
 
     monkeypatch.delitem(sys.modules, "cv2")
     monkeypatch.setattr(sys, "meta_path", [NoLibrary(), *sys.meta_path])
     finding = found("OpenCV")
-    assert "libGL.so.1" in finding.detail
-    assert "libgl1" in finding.advice
+    assert error in finding.detail
+    assert advice in finding.advice
 
 
 def test_parts_that_opencv_was_built_without(monkeypatch):

@@ -92,6 +92,7 @@ def open_camera(options, allocate=None):
     if not capture.isOpened():
         raise OSError(f"{device}: cannot be opened as a camera{_users_shown(device)}")
     _configure(capture, options)
+    _say_what_was_refused(capture, options)
     # The GPU converts while it resizes. On the CPU OpenCV's conversion is the faster one: 0.5 ms for 1280 x 720,
     # against 10 ms that the reference needs for YUYV in float.
     return CameraReader(capture, options.device, allocate, _raw_format(capture) if allocate else "")
@@ -113,14 +114,34 @@ def _configure(capture, options):
             capture.set(prop, value)
 
 
+def _say_what_was_refused(capture, options):
+    """A camera takes the nearest mode that it has, and says nothing."""
+    height, width = _image_size(capture)
+    fps, form = sane_fps(capture.get(cv2.CAP_PROP_FPS)), _fourcc(capture)
+    for name, asked, given in (
+        ("width", options.width, width),
+        ("height", options.height, height),
+        # Its rate is that of a mode: 29.97 for 30.
+        ("fps", options.fps, options.fps if abs(fps - options.fps) < 1 else round(fps)),
+        ("format", options.format, form),
+    ):
+        if asked and given and asked != given:
+            log.warning("%s: asked for %s=%s, the camera gives %s", options.device, name, asked, given)
+
+
+def _fourcc(capture):
+    """The format of a capture's frames in the driver, such as "MJPG"; "" where the backend has none."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF  # -1: none
+    return code.to_bytes(4, "little").decode("latin-1") if code not in (0, 0xFFFFFFFF) else ""
+
+
 def _raw_format(capture):
     """The format in which the camera's frames can be taken without conversion, or "".
 
     YUYV is two thirds of BGR's bytes, NV12 half, and converting is left to whoever resizes. Anything else
     (MJPG first of all) OpenCV decodes.
     """
-    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF  # -1 where the backend has none
-    pixel_format = _RAW_FORMATS.get(code.to_bytes(4, "little").decode("latin-1"), "")
+    pixel_format = _RAW_FORMATS.get(_fourcc(capture), "")
     height, width = _image_size(capture)
     # OpenCV lays rows out in multiples of four bytes, which shears planes that the driver packs tightly.
     if not pixel_format or width % 4 or height % 2:
@@ -149,7 +170,12 @@ def _open_csi(options):
 
 
 def csi_pipeline(options):
-    """The GStreamer pipeline of a Jetson's CSI camera, BGR frames out, never more than one waiting."""
+    """The GStreamer pipeline of a Jetson's CSI camera, BGR frames out, never more than one waiting.
+
+    Raises ValueError for a width without a height, and for a format.
+    """
+    if options.format or bool(options.width) != bool(options.height):
+        raise ValueError(f"{options.device}: takes width and height together, and fps; its format is its own")
     sensor = options.device.removeprefix("csi://") or "0"
     caps = "video/x-raw(memory:NVMM)"
     if options.width and options.height:

@@ -177,6 +177,19 @@ def test_what_is_asked_of_a_camera_is_set_format_first(plugged):
     ]
 
 
+def test_a_mode_that_the_camera_does_not_have_is_said(plugged, caplog):
+    device = plugged(FakeCapture(size=(480, 640), fps=29.97)).device
+    open_camera(CameraOptions(device, width=640, height=480, fps=30, format="MJPG"))
+    assert caplog.messages == []
+    plugged(FakeCapture(size=(480, 640), fps=15.0))
+    open_camera(CameraOptions(device, width=1280, height=480, fps=30, format="YUYV"))
+    assert [message.partition("asked for ")[2] for message in caplog.messages] == [
+        "width=1280, the camera gives 640",
+        "fps=30, the camera gives 15",
+        "format=YUYV, the camera gives MJPG",
+    ]
+
+
 def test_the_drivers_time_stamp_is_taken_where_it_is_on_our_clock():
     stamp_ns = now_ns() - 20_000_000
     reader = CameraReader(FakeCapture([image()], stamp_ms=lambda: stamp_ns / 1e6), "cam")
@@ -250,6 +263,9 @@ def test_the_pipeline_of_a_jetson_camera_never_queues_frames():
     assert pipeline.startswith("nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM), width=1280, ")
     assert "framerate=30/1" in pipeline
     assert pipeline.endswith("appsink drop=true max-buffers=1 sync=false")
+    for options in ({"width": 1280}, {"height": 720}, {"format": "MJPG"}):
+        with pytest.raises(ValueError, match="csi://1: takes width and height together, and fps"):
+            csi_pipeline(CameraOptions("csi://1", **options))
 
 
 @pytest.mark.parametrize(
