@@ -1,4 +1,4 @@
-"""How the cost of a frame grows: with cameras in one call, with the size of frames, with threads.
+"""How the cost of a frame grows: with cameras in one call, with the size of frames, with threads, with frames at once.
 
     python -m benchmarks.scaling [--model M] [--out DIR]
 
@@ -12,6 +12,7 @@ import json
 import sys
 import time
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,9 @@ def main(argv=None):
         description = detector.description
     with ExitStack() as stack:
         series["threads"] = turns(threads(arguments.model, stack), arguments.rounds, "threads")
+    with ExitStack() as stack:
+        cases = frames_at_once(arguments.model, stack)
+        series["frames at once"] = turns(cases, arguments.rounds, "frames at once")
     for name, rows in series.items():
         print(f"{name}:")
         for row in rows:
@@ -90,12 +94,29 @@ def frame_sizes(detector):
 def threads(model, stack):
     """{case: function}: one camera, 1 thread to one for each core; the detectors are closed with `stack`."""
     image = _images((640, 480), 0)[0]
-    counts = sorted({1, *(2**k for k in range(1, 8) if 2**k <= usable_cores()), usable_cores()})
-    detectors = {count: stack.enter_context(Detector.load(model, threads=count)) for count in counts}
+    detectors = {
+        count: stack.enter_context(Detector.load(model, threads=count)) for count in _counts_of_cores()
+    }
     return {
         str(count): lambda detector=detector: [detector.detect(image) for _ in range(_TURN_FRAMES)]
         for count, detector in detectors.items()
     }
+
+
+def frames_at_once(model, stack):
+    """{case: function}: a recording on all threads, 1 frame at a time to one for each core."""
+    image = _images((640, 480), 0)[0]
+    detectors = {
+        count: stack.enter_context(Detector.load(model, in_flight=count)) for count in _counts_of_cores()
+    }
+    return {
+        str(count): lambda detector=detector: list(detector.detect_all(repeat(image, _TURN_FRAMES)))
+        for count, detector in detectors.items()
+    }
+
+
+def _counts_of_cores():
+    return sorted({1, *(2**k for k in range(1, 8) if 2**k <= usable_cores()), usable_cores()})
 
 
 def turns(cases, rounds, what):
@@ -120,7 +141,7 @@ def plot(series, description, path):
     """Milliseconds of a frame over each series."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 4), layout="constrained")
+    figure = Figure(figsize=(4 * len(series), 4), layout="constrained")
     for axes, (name, rows) in zip(figure.subplots(1, len(series)), series.items()):
         axes.plot([row["case"] for row in rows], [row["ms_per_frame"] for row in rows], marker="o")
         axes.set(xlabel=name, ylabel="milliseconds a frame", ylim=(0, None))

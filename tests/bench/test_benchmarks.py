@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -39,6 +40,14 @@ def test_scaling_takes_turns_and_compares_with_the_first(monkeypatch):
     assert spent == ["1", "2"] * 4
     assert [row["case"] for row in rows] == ["1", "2"]
     assert rows[0]["of_first"] == 1
+
+
+def test_scaling_of_frames_at_once_works_on_as_many(monkeypatch):
+    monkeypatch.setattr(scaling, "usable_cores", lambda: 3)
+    with ExitStack() as stack:
+        cases = scaling.frames_at_once("demo", stack)
+        assert list(cases) == ["1", "2", "3"]
+        assert [len(run()) for run in cases.values()] == [16, 16, 16]
 
 
 def test_scaling_of_cameras_sees_every_frame(monkeypatch):
