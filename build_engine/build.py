@@ -14,10 +14,12 @@ import onnx
 from ..cpu_info import sums_int8_exactly
 from ..engine_file import engine_path, file_sha256, read_manifest
 from ..files import replacing
+from ..spec import SsdSpec
 from . import receipt as receipts
 from . import tensorrt_api as api
 from .calibration import calibrate_model
 from .compile import CompileOptions, check_batch, check_machine, compile_engine
+from .external_data import external_locations
 from .fp16 import OVERFLOW_LIMIT, convert_to_fp16
 from .graph import Graph
 from .guard import check_room
@@ -163,12 +165,26 @@ class _Work:
         return self._write_int8()
 
     def _copied(self):
-        """The model itself, in the folder where its engine goes."""
-        path = self.folder / self.model.path.name
-        if not (path.exists() and path.samefile(self.model.path)):
-            with replacing(path) as temporary:
-                shutil.copyfile(self.model.path, temporary)
-            self.model.spec.save(path.with_suffix(".json"))
+        """The model itself, in the folder where its engine goes, with its spec, and its weights where they lie apart.
+
+        Raises ValueError when another file of that name is there, before anything is written.
+        """
+        source, path = self.model.path, self.folder / self.model.path.name
+        if path.exists() and path.samefile(source):
+            return path
+        spec_path = path.with_suffix(".json")
+        names = [source.name, *external_locations(source), *filter(None, [self.model.spec.priors.file])]
+        for name in names:
+            _check_same(self.folder / name, file_sha256(source.parent / name), file_sha256)
+        _check_same(spec_path, self.model.spec.to_json(), _spec_text)
+        for name in names:
+            target = self.folder / name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(target) as temporary:
+                    shutil.copyfile(source.parent / name, temporary)
+        if not spec_path.exists():
+            self.model.spec.save(spec_path)
         return path
 
     def _calibrated(self):
@@ -267,3 +283,19 @@ class _Work:
 
     def _filled(self, batch):
         return batch.repeat(self.model.batch or 1, axis=0)
+
+
+def _check_same(path, wanted, content_of):
+    """Raises ValueError for a file at `path` whose content, by the function `content_of`, is not the wanted."""
+    if path.exists() and content_of(path) != wanted:
+        raise ValueError(
+            f"{path}: is there already, and is not what the engine is built from. "
+            "Move it away, or give --out a folder of its own"
+        )
+
+
+def _spec_text(path):
+    try:
+        return SsdSpec.load(path).to_json()
+    except ValueError:
+        return ""  # no spec

@@ -10,6 +10,9 @@ _PERCENTILE = 99.99
 _LEVELS = 128
 # Limits that the entropy search tries, evenly from _LEVELS bins to all.
 _TRIALS = 160
+# Magnitudes below count as zero: bins for them alone would be too narrow for float32, whose largest number bounds
+# the bins per unit.
+_SMALLEST = float(np.finfo(np.float32).tiny) * _BINS
 
 
 class Histogram:
@@ -23,7 +26,7 @@ class Histogram:
         """Counts the magnitudes of an array."""
         magnitudes = np.abs(array.reshape(-1))
         largest = float(magnitudes.max(initial=0))
-        if largest == 0:
+        if largest < _SMALLEST:
             self.counts[0] += len(magnitudes)
             return
         if self.top == 0:

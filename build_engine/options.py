@@ -20,7 +20,7 @@ class BuildOptions:
     model: NAME.onnx.   precision: of PRECISIONS.   runtime: of RUNTIMES; "": the TensorRT that is installed.
     out: the engine's file, or the ONNX file's for cpu; "": beside the model.
     calibration: folder of images, or data set.   method: of calibration.METHODS.
-    max_drop: AP points that INT8 may lose on `data`; None: any.
+    data, split: images that INT8's receipt measures AP on.   max_drop: AP points that INT8 may lose there; None: any.
     batch, workspace_bytes, targets, timing_cache, *_compatible: see CompileOptions.
     """
 
@@ -59,6 +59,11 @@ class BuildOptions:
         if self.max_drop is not None and not (self.data and self.precision == "int8"):
             raise ValueError(
                 "max_drop: goes with --precision int8 and --data, the images to measure the loss on"
+            )
+        if self.data and self.precision != "int8":
+            raise ValueError(
+                "data: goes with --precision int8, whose receipt holds the AP of FP32 and FP16, too; of one model: "
+                "edge-ssd eval --model M.onnx --data D"
             )
         if self.calibration_images < 1:
             raise ValueError(f"calibration_images: expected at least 1, got {self.calibration_images}")

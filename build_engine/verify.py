@@ -6,7 +6,9 @@ its post-processing with the reference's on the very same heads. So the first st
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +18,17 @@ from .. import reference
 from ..backends import load_backend
 from ..boxes import iou_matrix
 from ..detections import Detections
-from ..detector import DetectorOptions
-from ..engine_file import precision_of
+from ..detector import CPU_ENGINES, DetectorOptions
+from ..engine_file import file_sha256, precision_of, read_manifest
 from ..frames import Frame
 
 STEPS = ("preprocess", "loc", "conf", "postprocess", "detections")
+
+
+# What the model itself is run in.
+TRUTH_ENGINE = "onnxruntime"
+
+_log = logging.getLogger(__name__)
 
 
 class _Tolerance(NamedTuple):
@@ -35,11 +43,13 @@ class _Tolerance(NamedTuple):
 
 
 # FP32 leaves room for another order of summation, FP16 for 11 bits, in which two boxes of one object may have equal
-# scores and change places in NMS. INT8 cuts off what calibration left out, so its
-# heads must only be of the same order, and the detections decide.
+# scores and change places in NMS. BF16 has 8: with every tensor rounded to them the demo model's heads are 1.4e-2 off,
+# in FP16 1.4e-3. INT8 cuts off what calibration left out, so its heads must only be of the same order, and the
+# detections decide.
 _TOLERANCES = {
     "fp32": _Tolerance(1e-3, 0.99, 1e-3, 0.0),
     "fp16": _Tolerance(2e-2, 0.75, 3e-2, 0.02),
+    "bf16": _Tolerance(5e-2, 0.75, 6e-2, 0.05),
     "int8": _Tolerance(9e-1, 0.50, 5e-1, 0.15),
 }
 _PIXEL_LEVELS = 0.02  # of 0..255, divided by std: DESIGN's limit between CPU and GPU batches
@@ -69,17 +79,19 @@ class Difference:
 
 
 class Form:
-    """A model in one of its forms, ready to be compared.   path: of the file.   precision: of _TOLERANCES."""
+    """A model in one of its forms, in one engine, ready to be compared.
 
-    def __init__(self, path, threads=0):
+    path: of the file.   engine: of detector.CPU_ENGINES, for an ONNX file.   precision: of _TOLERANCES.
+    """
+
+    def __init__(self, path, threads=0, engine=TRUTH_ENGINE):
         self.path = Path(path)
         self.backend = load_backend(
-            self.path, DetectorOptions(score_threshold=None, threads=threads, engine="onnxruntime")
+            self.path, DetectorOptions(score_threshold=None, threads=threads, engine=engine)
         )
         # A checkpoint's name does not say that torch runs it in float16 on a GPU.
         self.is_half = self.backend.engine.input_dtype == np.float16
-        named = precision_of(self.path)
-        self.precision = "fp16" if self.is_half and named == "fp32" else named
+        self.precision = _precision(self.path, engine, self.is_half)
 
     def run(self, frame):
         """The arrays of each step for a Frame: batch, loc, conf, rows, counts and the ResizePlan, on the host."""
@@ -88,6 +100,13 @@ class Form:
         loc, conf = self.backend.infer(batch)
         rows, counts = self.backend.postprocess(loc[0], conf[0])
         return _Result(host_batch, _host(loc[0]), _host(conf[0]), _host(rows), _host(counts), plan)
+
+
+def _precision(path, engine, is_half):
+    named = precision_of(path)
+    if engine == "openvino-bf16" and named != "int8":
+        return "bf16"
+    return "fp16" if is_half and named == "fp32" else named
 
 
 @dataclass(frozen=True)
@@ -116,15 +135,49 @@ def forms_beside(model):
     )
 
 
+def cpu_engines():
+    """The names of detector.CPU_ENGINES that this machine has, ONNX Runtime's first."""
+    engines = [TRUTH_ENGINE]
+    if find_spec("openvino") is None:
+        return engines
+    try:
+        from ..engines.openvino_engine import has_bf16
+    except ImportError as error:
+        _log.warning("OpenVINO is installed and cannot be used: %s", error)
+        return engines
+    return [name for name in CPU_ENGINES if name != "auto" and (name != "openvino-bf16" or has_bf16())]
+
+
+def comparisons(forms, engines):
+    """[(path, engine)] of model files in everything that runs them here.
+
+    engines: of `cpu_engines`, for the ONNX files; an engine or a checkpoint has only its own way to run.
+    """
+    return [(path, name) for path in forms for name in (engines if path.suffix == ".onnx" else ["auto"])]
+
+
+def check_plan(path):
+    """Raises FileNotFoundError for an engine without a manifest, ValueError for another one than its manifest
+    describes: no machine runs these, so no GPU is needed to say so.
+    """
+    manifest = read_manifest(path).manifest
+    if path.stat().st_size != manifest.engine_bytes or file_sha256(path) != manifest.engine_sha256:
+        raise ValueError(
+            f"{path}: is not the engine that its manifest describes; it was cut off or replaced. "
+            f"Copy it again, or rebuild it: {manifest.command}"
+        )
+
+
 def compare(truth, form, images):
     """The Differences of a Form from the Form `truth`, one for each of STEPS: the worst over the images.
 
-    images: list of (H, W, 3) uint8 BGR.
+    images: list of (H, W, 3) uint8 BGR.   Raises ValueError for arrays of other shapes: a form of another model.
     """
     worst, matches = {}, []
     for image in images:
         frame = Frame(image)
         wanted, found = truth.run(frame), form.run(frame)
+        _check_shapes(form, wanted, found)
         matches += _matches(wanted, found, _TOLERANCES[form.precision])
         for difference in _differences(form, wanted, found, truth.backend):
             held = worst.get(difference.step)
@@ -132,6 +185,15 @@ def compare(truth, form, images):
             if held is None or np.isnan(difference.value) or difference.value > held.value:
                 worst[difference.step] = difference
     return [*worst.values(), _detections_apart(form, matches)]
+
+
+def _check_shapes(form, wanted, found):
+    for name in ("batch", "loc", "conf"):
+        shape, other = getattr(wanted, name).shape, getattr(found, name).shape
+        if shape != other:
+            raise ValueError(
+                f"{form.path}: {name} is {other}, the model's is {shape}; it was made of another model"
+            )
 
 
 def _differences(form, wanted, found, reference_backend):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import os
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from .engine_file import Running, check_manifest, file_sha256, manifest_path, read_manifest
 from .files import replacing
@@ -18,6 +20,7 @@ from .spec import SsdSpec
 
 FORMAT = "edge_ssd-bundle/1"
 _INDEX = "bundle.json"
+_log = logging.getLogger(__name__)
 # Far above any SSD; a file that claims more is not unpacked.
 _MOST_BYTES = 8 << 30
 
@@ -26,35 +29,64 @@ Run it:    edge-ssd run --model {zip} --camera 0
            (pip install edge-ssd[cpu] on an ordinary machine; edge-ssd doctor says what is missing)
 In Python: Detector.load("{zip}")
 Holds:     {names}
-An engine runs on the machine it was built for alone; anywhere else the ONNX model takes its place.
+Runs:      the first that the machine can run of {run}
+An engine runs on the machine it was built for alone; anywhere else an ONNX model takes its place.
 To build one on the robot: unzip, then edge-ssd build {model} --precision fp16
 """
 
 
-def write_bundle(model, out, engines=()):
+class Packed(NamedTuple):
+    """What `write_bundle` has packed.   names: of the files, sorted.   run: those that `open_bundle` goes through."""
+
+    names: list[str]
+    run: list[str]
+
+
+def write_bundle(model, out, engines=(), run=()):
     """Packs a model and what was made of it into the zip file `out`.
 
     model: NAME.onnx; its spec, the NAME.*.onnx, NAME.*.engine, reports and calibration tables beside it go in
-    as well.   engines: further engine files.   Returns the names that went in, sorted.
-    Raises FileNotFoundError or ValueError, naming the file that is missing or does not fit.
+    as well, and the files that hold weights of these ONNX models.   engines: further engine files.
+    run: ONNX models and engines of these, by name, that `open_bundle` is to prefer, the first most. Behind them
+    come the engines by name (so FP16 before INT8, which may lose more), and the model as it is.
+
+    Returns Packed. Raises FileNotFoundError or ValueError, naming the file that is missing or does not fit.
     """
     model, out = Path(model), Path(out)
     if out.suffix != ".zip":
         raise ValueError(f"{out}: expected a name that ends in .zip")
     files = _files_of(model, [Path(engine) for engine in engines])
+    found = sorted(name for name in files if name.endswith(".engine"))
+    order = _order([str(name) for name in run], files, [*found, model.name])
     index = {
         "format": FORMAT,
         "model": model.name,
-        "engines": sorted(name for name in files if name.endswith(".engine")),
+        "engines": found,
+        "run": order,
         "files": {name: file_sha256(path) for name, path in sorted(files.items())},
     }
-    readme = _README.format(zip=out.name, names=", ".join(sorted(files)), model=model.name)
+    readme = _README.format(
+        zip=out.name, names=", ".join(sorted(files)), model=model.name, run=", ".join(order)
+    )
     with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(_INDEX, json.dumps(index, indent=2) + "\n")
         archive.writestr("README.txt", readme)
         for name, path in sorted(files.items()):
             archive.write(path, name)
-    return sorted(files)
+    return Packed(sorted(files), order)
+
+
+def _order(preferred, files, otherwise):
+    """The names that are to be run, most preferred first.   files: {name in the bundle: path}."""
+    runnable = [name for name in files if name.endswith((".onnx", ".engine"))]
+    for name in preferred:
+        if name not in runnable:
+            raise ValueError(f"run: expected one of {', '.join(sorted(runnable))}, got {name!r}")
+        if name.endswith(".onnx") and str(Path(name).with_suffix(".json")) not in files:
+            raise FileNotFoundError(
+                f"{files[name].with_suffix('.json')}: no such file; {name} needs its spec"
+            )
+    return [*dict.fromkeys([*preferred, *otherwise])]
 
 
 def _files_of(model, engines):
@@ -74,20 +106,53 @@ def _files_of(model, engines):
         for name, path in found.items()
         if not name.endswith(".engine") or manifest_path(path).is_file()
     }
+    for path in [path for path in found.values() if path.suffix == ".onnx"]:
+        found |= _weights_of(path)
     if spec.priors.file:
         if not _stays_inside(spec.priors.file):
             raise ValueError(
                 f"{spec_path}: priors.file: expected a file beside the spec, got {spec.priors.file!r}"
             )
-        found[spec.priors.file] = Path(spec.folder, spec.priors.file)
+        found[_inside(spec.priors.file)] = Path(spec.folder, spec.priors.file)
     for engine in engines:
         read_manifest(engine)  # says what is missing
         found |= {engine.name: engine, manifest_path(engine).name: manifest_path(engine)}
     return found
 
 
+def _weights_of(model):
+    """{name in the bundle: path} of the files outside of an ONNX model that hold weights of it."""
+    found = {}
+    for location in _external_locations(model):
+        if not _stays_inside(location):
+            raise ValueError(
+                f"{model}: has weights in {location!r}, and a bundle holds what lies in the model's folder. "
+                "Save the model again with its weights beside it"
+            )
+        path = model.parent / location
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; {model.name} has weights in it")
+        found[_inside(location)] = path
+    return found
+
+
+def _external_locations(model):
+    """What the model itself names; without the package that reads it, what exporters name such files."""
+    try:
+        from .build_engine.external_data import external_locations
+    except ImportError:
+        names = [model.name + suffix for suffix in (".data", "_data")] + [f"{model.stem}.data"]
+        return [name for name in names if model.with_name(name).is_file()]
+    return external_locations(model)
+
+
+def _inside(location):
+    """A location as the zip file has it: ./a is a."""
+    return str(PurePosixPath(location))
+
+
 def open_bundle(path, cache=None):
-    """The model file to run of a bundle: an engine that fits this machine, else the ONNX model.
+    """The model file to run of a bundle: the first that this machine can run, in the order of `write_bundle`.
 
     The bundle is unpacked once, into `cache` (default: edge_ssd in the user's cache folder), under the hash
     of its content. Raises FileNotFoundError, ValueError for a file that is no bundle, holds a path that leaves
@@ -100,10 +165,10 @@ def open_bundle(path, cache=None):
     if not folder.is_dir():
         _unpack(path, folder)
     index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-    for engine in index["engines"]:
-        if _runs_here(folder / engine):
-            return folder / engine
-    return folder / index["model"]
+    order = index.get("run", [*index["engines"], index["model"]])  # bundles of before have no "run"
+    chosen = next((name for name in order if _runs_here(folder / name)), index["model"])
+    _log.info("%s: runs %s", path, chosen)
+    return folder / chosen
 
 
 def _cache_folder():
@@ -140,7 +205,9 @@ def _checked_index(archive):
     for key, kind in (("model", str), ("engines", list), ("files", dict)):
         if not isinstance(index.get(key), kind):
             raise ValueError(f"{_INDEX}: {key} is missing, or no {kind.__name__}")
-    for name in (index["model"], *index["engines"]):
+    if not isinstance(index.get("run", []), list):
+        raise ValueError(f"{_INDEX}: run is no list")
+    for name in (index["model"], *index["engines"], *index.get("run", [])):
         if not isinstance(name, str) or name not in index["files"]:
             raise ValueError(f"{name!r} is named and not there")
     for name in index["files"]:
@@ -169,16 +236,20 @@ def _extract(archive, name, digest, folder):
         raise ValueError(f"{name!r} is not what was packed; copy the bundle again")
 
 
-def _runs_here(engine):
-    """Whether this machine has the TensorRT and the GPU that an engine was built for, and CuPy to run it."""
+def _runs_here(path):
+    """Whether this machine has what runs an ONNX model; or the TensorRT and the GPU that an engine was built for,
+    and CuPy to run it.
+    """
+    if path.suffix == ".onnx":
+        return any(importlib.util.find_spec(name) for name in ("onnxruntime", "openvino"))
     if importlib.util.find_spec("cupy") is None:
         return False
     try:
-        manifest = read_manifest(engine).manifest
+        manifest = read_manifest(path).manifest
         gpu = gpu_info()
         version = importlib.import_module(manifest.flavour).__version__
         check_manifest(
-            manifest, engine, Running(manifest.flavour, version, gpu.compute_capability, gpu.name, gpu.driver)
+            manifest, path, Running(manifest.flavour, version, gpu.compute_capability, gpu.name, gpu.driver)
         )
     except (ImportError, OSError, ValueError):
         return False

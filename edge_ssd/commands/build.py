@@ -48,7 +48,10 @@ def add_arguments(parser):
         "--max-drop", type=_points, metavar="P", help="AP points that INT8 may lose on --data"
     )
     parser.add_argument(
-        "--data", default="", metavar="D", help="VOC or COCO folder or demo:// to measure the loss on"
+        "--data",
+        default="",
+        metavar="D",
+        help="VOC or COCO folder or demo:// for INT8's receipt, the loss of AP",
     )
     parser.add_argument("--split", default="", metavar="S", help="set of images of --data")
     parser.add_argument(

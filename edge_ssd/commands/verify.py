@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from . import new_parser
 
 DESCRIPTION = """\
-Compare every form of a model with the model itself, step by step, on the same images. Exit code 1 when one is
-beyond the tolerance of its precision; the first step that departs is named.
+Compare every form of a model with the model itself in ONNX Runtime, step by step, on the same images: engines, and
+ONNX files in ONNX Runtime and, where it is installed, OpenVINO (in BF16, too, on CPUs that have it).
 
-  edge-ssd verify ssd300.onnx                              # with NAME.*.onnx and NAME.*.engine beside it
+Exit code 1 when a form is beyond the tolerance of its precision, the first step that departs is named; when one does
+not run at all; and when nothing could be compared. What only this machine lacks the GPU or the package for is said.
+
+  edge-ssd verify ssd300.onnx                              # itself in OpenVINO, NAME.*.onnx and NAME.*.engine beside it
   edge-ssd verify ssd300.onnx runs/best.pt ssd300.int8.onnx --images photos/
 """
 
@@ -23,7 +27,7 @@ def add_parser(subparsers):
         "forms",
         nargs="*",
         metavar="F",
-        help="engines, ONNX files, checkpoints; default: what lies beside the model",
+        help="engines, ONNX files, checkpoints; default: the model in other engines and what lies beside it",
     )
     parser.add_argument(
         "--images",
@@ -31,40 +35,88 @@ def add_parser(subparsers):
         metavar="D",
         help="folder of images, VOC or COCO folder or demo:// (the default)",
     )
-    parser.add_argument("--most", type=int, default=8, metavar="N", help="images at most (default: 8)")
+    parser.add_argument("--most", type=_positive, default=8, metavar="N", help="images at most (default: 8)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
     parser.set_defaults(main=main)
 
 
+def _positive(text):
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
 def main(arguments):
-    """Prints the table; the exit code is 1 when a step of a form is beyond its tolerance."""
+    """Prints the table; the exit code is 1 when a form departs or does not run, or nothing was compared."""
     from .needs import build_packages, warnings_on_stderr
 
     with warnings_on_stderr(), build_packages("verify"):
         from ..build_engine.images import read_some
-        from ..build_engine.verify import Form, compare, forms_beside
+        from ..build_engine.verify import TRUTH_ENGINE, Form, comparisons, cpu_engines, forms_beside
 
-        truth = Form(arguments.model, arguments.threads)
+        truth = Form(_file(arguments.model), arguments.threads)
         images = read_some(arguments.images, arguments.most)
         print(
             f"{arguments.model} in {truth.backend.engine.description}, on {len(images)} images of {arguments.images}"
         )
-        forms = arguments.forms or forms_beside(arguments.model)
-        _say_what_is_not_compared([str(form) for form in forms])
-        departed = []
-        for path in forms:
-            try:
-                form = Form(path, arguments.threads)
-            except (ImportError, OSError, ValueError) as error:
-                if arguments.forms:
-                    raise
-                print(f"{path.name}: not compared: {error}")
+        engines = cpu_engines()
+        named = [_file(form) for form in arguments.forms]
+        beside = forms_beside(truth.path)
+        _say_what_is_not_compared(named or beside, engines)
+        pairs = comparisons(named or [truth.path, *beside], engines)
+        as_it_is = [(truth.path, TRUTH_ENGINE), (truth.path, "auto")]
+        pairs = [pair for pair in pairs if pair not in as_it_is]
+        compared, wrong = _compare_all(truth, pairs, images, arguments.threads, bool(named))
+    if not compared and not wrong:
+        wrong = [
+            f"nothing was compared; no other form of {truth.path.name} runs here. Make one: edge-ssd build "
+            f"{truth.path} --precision fp16 --runtime cpu, or name one: edge-ssd verify {arguments.model} FORM"
+        ]
+    if wrong:
+        print(f"error: {'; '.join(wrong)}", file=sys.stderr)
+    return 1 if wrong else 0
+
+
+def _file(name):
+    """The file to run: of a model that comes with the package, or of a bundle, the one that stands behind it."""
+    from ..bundle import open_bundle
+    from ..models import model_path
+
+    path = model_path(name)
+    return open_bundle(path) if path.suffix == ".zip" else path
+
+
+def _compare_all(truth, pairs, images, threads, named):
+    """(number of forms that were compared, [what is wrong with one]); prints each.
+
+    pairs: [(path, engine)].   named: whether the user named them; one that this machine cannot run is then an error.
+    """
+    from ..build_engine.verify import Form, check_plan, compare
+    from ..engine_file import EngineMismatch
+
+    compared, wrong = 0, []
+    for path, engine in pairs:
+        try:
+            if path.suffix == ".engine":
+                check_plan(path)
+            form = Form(path, threads, engine)
+            differences = compare(truth, form, images)
+        except (ImportError, OSError, ValueError) as error:
+            # A broken file is one everywhere; the rest is this machine's.
+            is_broken = isinstance(error, (FileNotFoundError, ValueError))
+            if is_broken and not isinstance(error, EngineMismatch):
+                print(f"{path.name}: FAILS: {error}")
+                said = str(error) if path.name in str(error) else f"{path.name} fails: {error}"
+                wrong += [said] if said not in wrong else []
                 continue
-            departed += _print_form(form, compare(truth, form, images))
-            form.backend.close()
-    if departed:
-        print(f"error: {'; '.join(departed)}", file=sys.stderr)
-    return 1 if departed else 0
+            if named:
+                raise
+            print(f"{path.name}: not compared: {error}")
+            continue
+        wrong += _print_form(form, differences)
+        form.backend.close()
+        compared += 1
+    return compared, wrong
 
 
 def _print_form(form, differences):
@@ -78,21 +130,29 @@ def _print_form(form, differences):
         )
     first = next((difference for difference in differences if difference.departs), None)
     return (
-        [f"{form.path.name} departs first in {first.step} ({first.value:.3g}, limit {first.limit:.3g})"]
+        [
+            f"{form.path.name} departs first in {first.step} ({first.value:.3g}, limit {first.limit:.3g}; "
+            f"{form.backend.engine.description})"
+        ]
         if first
         else []
     )
 
 
-def _say_what_is_not_compared(forms):
+def _say_what_is_not_compared(forms, engines):
     from ..gpu_info import gpu_info
 
-    if not any(form.endswith(".pt") for form in forms):
+    suffixes = {form.suffix for form in forms}
+    if not forms:
+        print("FP16, INT8: not compared; none lies beside the model (edge-ssd build makes them)")
+    if "openvino" not in engines:
+        print("OpenVINO: not compared; it is not installed (pip install edge-ssd[openvino])")
+    if ".pt" not in suffixes:
         print("torch: not compared; name a checkpoint (.pt) to do so")
     try:
         gpu_info()
     except OSError as error:
         print(f"kernels, TensorRT: not compared: {error}")
         return
-    if not any(form.endswith((".engine", ".pt")) for form in forms):
+    if not suffixes & {".engine", ".pt"}:
         print("kernels, TensorRT: not compared; build an engine (edge-ssd build), or name one")

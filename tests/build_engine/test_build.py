@@ -86,6 +86,67 @@ def test_an_engine_in_another_folder_has_its_onnx_file_beside_it(folder):
     assert main(["build", str(out)]) == 0  # again, from there
 
 
+def built_elsewhere(folder, monkeypatch):
+    """The files beside an FP32 engine in another folder; TensorRT is left out."""
+    monkeypatch.setattr(building, "check_machine", lambda options: None)
+    monkeypatch.setattr(building, "compile_engine", lambda *a: None)
+    out = folder / "out"
+    out.mkdir(exist_ok=True)
+    options = BuildOptions(
+        str(folder / "small.onnx"),
+        "fp32",
+        runtime="rtx",
+        out=str(out / "robot.engine"),
+        threads=1,
+        progress=False,
+    )
+    return build(options).onnx
+
+
+def test_another_model_in_the_folder_of_the_engine_is_left_alone(folder, monkeypatch):
+    path = built_elsewhere(folder, monkeypatch)
+    assert path.read_bytes() == (folder / "small.onnx").read_bytes()
+    before = path.stat().st_mtime_ns
+    assert built_elsewhere(folder, monkeypatch) == path  # again, onto the same
+    assert path.stat().st_mtime_ns == before
+    save(folder, residual(seed=1))
+    with pytest.raises(
+        ValueError, match=r"out/small\.onnx: is there already, and is not what the engine is built"
+    ):
+        built_elsewhere(folder, monkeypatch)
+    assert path.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", [lambda text: text.replace('"dog"', '"wolf"'), lambda text: "no spec"])
+def test_another_spec_in_the_folder_of_the_engine_is_left_alone(folder, monkeypatch, change):
+    spec_path = built_elsewhere(folder, monkeypatch).with_suffix(".json")
+    assert SsdSpec.load(spec_path) == SsdSpec.load(folder / "small.json")
+    changed = change(spec_path.read_text())
+    spec_path.write_text(changed)
+    spec_path.with_suffix(".onnx").unlink()
+    with pytest.raises(ValueError, match=r"out/small\.json: is there already"):
+        built_elsewhere(folder, monkeypatch)
+    assert spec_path.read_text() == changed
+    assert names_in(folder / "out") == ["small.json"]  # nothing was written before that was seen
+
+
+def test_a_spec_in_another_hand_is_the_same_spec(folder, monkeypatch):
+    spec_path = built_elsewhere(folder, monkeypatch).with_suffix(".json")
+    by_hand = json.dumps(json.loads(spec_path.read_text()), indent=7)
+    spec_path.write_text(by_hand)
+    built_elsewhere(folder, monkeypatch)
+    assert spec_path.read_text() == by_hand
+
+
+@pytest.mark.parametrize("location", ["small.data", "parts/w0"])
+def test_weights_that_lie_apart_come_along(folder, monkeypatch, location):
+    proto, path = onnx.load(folder / "small.onnx"), folder / "small.onnx"
+    (folder / "parts").mkdir()
+    onnx.save(proto, path, save_as_external_data=True, location=location, size_threshold=1024)
+    Detector.load(built_elsewhere(folder, monkeypatch), threads=1).close()
+    assert (folder / "out" / location).read_bytes() == (folder / location).read_bytes()
+
+
 def test_what_no_engine_can_be_made_of_here_is_said_before_the_work(folder, capsys, monkeypatch):
     """A GPU that is not there, and a batch that the model does not take: neither waits for the calibration."""
     arguments = ["--precision", "int8", "--calibration", folder / "images"]
@@ -279,6 +340,7 @@ def test_a_budget_that_cannot_hold_is_said_and_no_int8_is_built(folder, monkeypa
             ["--precision", "fp16", "--max-drop", "1", "--data", "demo://?frames=2"],
             "goes with --precision int8",
         ),
+        (["--precision", "fp16", "--data", "demo://?frames=2"], "data: goes with --precision int8"),
         (["--precision", "int8", "--calibration", "no-such-folder"], "no such folder of calibration images"),
         (["--batch", "4", "2", "8"], "expected 1 <= MIN <= OPT <= MAX, got 4 2 8"),
         (["--out", "no-such-folder/x.onnx"], "no such folder to write to"),

@@ -38,6 +38,25 @@ def test_a_single_outlier_is_cut_off(rng, method):
     assert ranges[0] >= extremes[0]  # never beyond what was seen
 
 
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+@pytest.mark.parametrize("top", [1e-45, 1e-40, 1e-37, 6e-36])
+def test_magnitudes_near_nothing_count_as_zero(method, top):
+    """A dead ReLU, an exponential that has underflown: bins of theirs are beyond float32."""
+    tiny = np.full(1000, top, np.float32)
+    assert calibrated([tiny, -tiny], method)[0] == (0.0, 0.0)
+    mixed, _ = calibrated([tiny, np.array([0, 1.0], np.float32), tiny], method)
+    assert (
+        mixed
+        == calibrated([np.zeros_like(tiny), np.array([0, 1.0], np.float32), np.zeros_like(tiny)], method)[0]
+    )
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_small_magnitudes_have_their_range(method):
+    values = np.linspace(0, 1e-30, 10_000, dtype=np.float32)
+    assert calibrated([values], method)[0][1] == pytest.approx(1e-30, rel=0.01)
+
+
 def test_percentile_is_numpys_within_a_bin(rng):
     values = rng.exponential(1, 100_000).astype(np.float32)
     ranges, _ = calibrated([values], "percentile")

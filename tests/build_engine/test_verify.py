@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.util import find_spec
+
 import numpy as np
 import onnx
 import pytest
@@ -9,14 +12,29 @@ from edge_ssd.build_engine import verify
 from edge_ssd.build_engine.fp16 import convert_to_fp16
 from edge_ssd.build_engine.images import read_some
 from edge_ssd.build_engine.session import open_bytes
-from edge_ssd.build_engine.verify import STEPS, Form, compare, forms_beside, precision_of
+from edge_ssd.build_engine.verify import (
+    STEPS,
+    Form,
+    compare,
+    comparisons,
+    cpu_engines,
+    forms_beside,
+    precision_of,
+)
 
+from edge_ssd import backends
 from edge_ssd.backends.cuda import CudaBackend
+from edge_ssd.bundle import write_bundle
 from edge_ssd.cli import main
+from edge_ssd.engine_file import EngineFile, file_sha256
 from edge_ssd.run import DEMO_MODEL
 from edge_ssd.spec import SsdSpec
 from tests.build_engine.graphs import residual, save, small_spec
 from tests.kernels.simulated_engine import SimulatedEngine
+from tests.test_engine_file import MANIFEST
+
+FEW = ["--threads", "1", "--images", "demo://?seed=1&frames=2&scene=1"]
+needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -75,12 +93,7 @@ def test_the_head_that_departs_is_named(demo, images, name, capsys):
     other = saved(demo.with_name("wrong.onnx"), with_head(0.5, name))
     found = differences(demo, other, images)
     assert next(step for step, d in found.items() if d.departs) == name
-    assert (
-        main(
-            ["verify", str(demo), str(other), "--threads", "1", "--images", "demo://?seed=1&frames=2&scene=1"]
-        )
-        == 1
-    )
+    assert main(["verify", str(demo), str(other), *FEW]) == 1
     assert f"wrong.onnx departs first in {name}" in capsys.readouterr().err
 
 
@@ -128,20 +141,181 @@ def test_precision_by_name():
     assert [precision_of(name) for name in names] == ["fp32", "fp16", "int8", "int8", "fp32", "fp32"]
 
 
-def test_what_lies_beside_is_compared_and_what_cannot_run_is_said(demo, capsys):
+@pytest.fixture
+def no_gpu(monkeypatch):
+    def none():
+        raise OSError("no NVIDIA driver on this machine")
+
+    monkeypatch.setattr(backends, "gpu_info", none)
+
+
+@pytest.fixture
+def no_openvino(monkeypatch):
+    monkeypatch.setattr(verify, "find_spec", lambda name: None)
+
+
+def with_plan(model):
+    """An engine beside the model, whole as far as anyone can tell without TensorRT."""
+    plan = model.with_name("demo.int8.engine")
+    plan.write_bytes(b"plan")
+    manifest = replace(MANIFEST, engine_bytes=4, engine_sha256=file_sha256(plan))
+    EngineFile(SsdSpec.load(model.with_suffix(".json")), manifest).save(plan)
+    return plan
+
+
+def test_what_lies_beside_is_compared_and_what_this_machine_cannot_run_is_said(demo, capsys, no_gpu):
     saved(demo.with_name("demo.fp16.onnx"), convert_to_fp16(onnx.load(demo))[0])
-    demo.with_name("demo.int8.engine").write_bytes(b"plan")
+    with_plan(demo)
     assert [path.name for path in forms_beside(demo)] == ["demo.fp16.onnx", "demo.int8.engine"]
-    assert main(["verify", str(demo), "--threads", "1", "--images", "demo://?seed=1&frames=2&scene=1"]) == 0
+    assert main(["verify", str(demo), *FEW]) == 0
     shown = capsys.readouterr().out
     assert "demo.fp16.onnx (fp16, ONNX Runtime" in shown
     assert "demo.int8.engine: not compared" in shown
     assert all(step in shown for step in STEPS)
 
 
-def test_a_form_that_was_asked_for_and_cannot_run_is_an_error(demo, capsys):
+def test_a_form_that_was_asked_for_and_is_not_there_is_an_error(demo, capsys):
     assert main(["verify", str(demo), str(demo.with_name("none.onnx")), "--threads", "1"]) == 1
-    assert "no such model file" in capsys.readouterr().err
+    assert capsys.readouterr().err.count("no such model file") == 1  # once, not for every engine
+
+
+def test_a_form_that_was_asked_for_and_cannot_run_here_is_an_error(demo, capsys, no_gpu):
+    assert main(["verify", str(demo), str(with_plan(demo)), *FEW]) == 1
+    assert "an engine runs on a GPU" in capsys.readouterr().err
+
+
+def test_a_broken_form_beside_the_model_fails(demo, capsys, no_openvino):
+    whole = saved(demo.with_name("demo.int8.onnx"), onnx.load(demo))
+    whole.write_bytes(whole.read_bytes()[:300_000])
+    saved(demo.with_name("demo.fp16.onnx"), convert_to_fp16(onnx.load(demo))[0])
+    assert main(["verify", str(demo), *FEW]) == 1
+    shown = capsys.readouterr()
+    assert "demo.int8.onnx: FAILS: " in shown.out
+    (line,) = [line for line in shown.err.splitlines() if line.startswith("error: ")]
+    assert "demo.int8.onnx: ONNX Runtime cannot load this model" in line
+    assert "demo.fp16.onnx (fp16, ONNX Runtime" in shown.out  # the others are compared all the same
+
+
+def test_a_form_of_another_model_fails(demo, capsys, no_openvino):
+    """It runs, and its heads have another shape."""
+    save(demo.parent, residual()).replace(demo.with_name("demo.fp16.onnx"))
+    demo.with_name("small.json").replace(demo.with_name("demo.fp16.json"))
+    assert main(["verify", str(demo), *FEW]) == 1
+    shown = capsys.readouterr()
+    assert "demo.fp16.onnx: FAILS: " in shown.out
+    assert "it was made of another model" in shown.err
+
+
+def test_an_engine_without_its_manifest_fails_on_any_machine(demo, capsys, no_gpu):
+    demo.with_name("demo.int8.engine").write_bytes(b"plan")
+    assert main(["verify", str(demo), *FEW]) == 1
+    assert "demo.int8.engine.json: no manifest beside demo.int8.engine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"pla", b"plan ", b"plbn"])
+def test_another_engine_than_its_manifest_describes_fails_on_any_machine(demo, capsys, no_gpu, content):
+    with_plan(demo).write_bytes(content)
+    assert main(["verify", str(demo), *FEW]) == 1
+    assert "demo.int8.engine: is not the engine that its manifest describes" in capsys.readouterr().err
+
+
+def test_the_model_as_it_is_is_no_form_of_itself(demo, capsys, no_openvino):
+    assert main(["verify", str(demo), str(demo), *FEW]) == 1
+    assert "nothing was compared" in capsys.readouterr().err
+
+
+def test_nothing_beside_the_model_is_no_success(demo, capsys, no_openvino):
+    assert main(["verify", str(demo), *FEW]) == 1
+    shown = capsys.readouterr()
+    assert "FP16, INT8: not compared; none lies beside the model" in shown.out
+    assert "OpenVINO: not compared; it is not installed" in shown.out
+    assert (
+        "error: nothing was compared; no other form of demo.onnx runs here. Make one: edge-ssd build"
+        in shown.err
+    )
+
+
+def test_forms_that_this_machine_cannot_run_are_no_success(demo, capsys, no_gpu, no_openvino):
+    with_plan(demo)
+    assert main(["verify", str(demo), *FEW]) == 1
+    shown = capsys.readouterr()
+    assert "demo.int8.engine: not compared" in shown.out
+    assert "nothing was compared" in shown.err
+
+
+@pytest.mark.parametrize("most", ["0", "-1", "x"])
+def test_at_least_one_image(demo, capsys, most):
+    with pytest.raises(SystemExit) as ended:
+        main(["verify", str(demo), "--most", most])
+    assert ended.value.code == 2
+    assert f"expected a whole number above 0, got '{most}'" in capsys.readouterr().err
+
+
+@needs_openvino
+def test_every_form_is_compared_in_every_engine(demo, capsys):
+    saved(demo.with_name("demo.fp16.onnx"), convert_to_fp16(onnx.load(demo))[0])
+    assert main(["verify", str(demo), *FEW]) == 0
+    shown = capsys.readouterr().out
+    assert "demo.onnx (fp32, OpenVINO" in shown
+    assert "demo.onnx (fp32, ONNX Runtime" not in shown  # which it is compared with
+    assert "demo.fp16.onnx (fp16, ONNX Runtime" in shown
+    assert "demo.fp16.onnx (fp16, OpenVINO" in shown
+
+
+@needs_openvino
+def test_a_form_that_departs_in_one_engine_alone_is_named_with_it(demo, capsys, monkeypatch):
+    from edge_ssd.engines.openvino_engine import OpenVinoEngine
+
+    right = OpenVinoEngine.infer
+    monkeypatch.setattr(
+        OpenVinoEngine, "infer", lambda self, batch: [1.1 * head for head in right(self, batch)]
+    )
+    assert main(["verify", str(demo), *FEW]) == 1
+    assert "demo.onnx departs first in loc (0.1, limit 0.001; OpenVINO" in capsys.readouterr().err
+
+
+@needs_openvino
+@pytest.mark.parametrize("bf16", [False, True])
+def test_bf16_is_an_engine_where_the_cpu_has_it(monkeypatch, bf16):
+    from edge_ssd.engines import openvino_engine
+
+    monkeypatch.setattr(openvino_engine, "has_bf16", lambda: bf16)
+    assert cpu_engines() == ["onnxruntime", "openvino"] + ["openvino-bf16"] * bf16
+
+
+def test_an_engine_or_a_checkpoint_has_one_way_to_run(tmp_path):
+    forms = [tmp_path / name for name in ("a.fp16.onnx", "a.engine", "a.pt")]
+    assert [(path.name, engine) for path, engine in comparisons(forms, ["onnxruntime", "openvino"])] == [
+        ("a.fp16.onnx", "onnxruntime"),
+        ("a.fp16.onnx", "openvino"),
+        ("a.engine", "auto"),
+        ("a.pt", "auto"),
+    ]
+
+
+def test_the_engine_is_asked_for_and_decides_the_tolerance(demo, monkeypatch):
+    """No BF16 is needed to see which limits it has."""
+    opened, asked = verify.load_backend, []
+
+    def load(path, options):
+        asked.append(options.engine)
+        return opened(path, replace(options, engine="onnxruntime"))
+
+    monkeypatch.setattr(verify, "load_backend", load)
+    quantised = saved(demo.with_name("demo.int8.onnx"), onnx.load(demo))
+    assert Form(demo, 1, "openvino-bf16").precision == "bf16"
+    assert Form(quantised, 1, "openvino-bf16").precision == "int8"
+    assert Form(demo, 1, "openvino").precision == "fp32"
+    assert asked == ["openvino-bf16", "openvino-bf16", "openvino"]
+
+
+def test_names_stand_for_the_files_behind_them(demo, capsys, no_openvino, monkeypatch, tmp_path):
+    """The model by the name that comes with the package; a bundle by what it runs."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    half = saved(demo.with_name("demo.fp16.onnx"), convert_to_fp16(onnx.load(demo))[0])
+    write_bundle(demo, tmp_path / "robot.zip", run=[half.name])
+    assert main(["verify", "demo", str(tmp_path / "robot.zip"), *FEW]) == 0
+    assert "demo.fp16.onnx (fp16, ONNX Runtime" in capsys.readouterr().out
 
 
 @pytest.mark.torch
@@ -201,6 +375,7 @@ def test_a_checkpoint_in_float16_is_compared_as_such(tmp_path, rng, simulated, m
 
 
 def test_tolerances_grow_with_what_a_precision_loses():
-    fp32, fp16, int8 = (verify._TOLERANCES[name] for name in ("fp32", "fp16", "int8"))
-    assert fp32.head < fp16.head < int8.head
-    assert fp32.iou > fp16.iou > int8.iou
+    fp32, fp16, bf16, int8 = (verify._TOLERANCES[name] for name in ("fp32", "fp16", "bf16", "int8"))
+    assert fp32.head < fp16.head < bf16.head < int8.head
+    assert fp32.lost < fp16.lost < bf16.lost < int8.lost
+    assert fp32.iou > fp16.iou >= bf16.iou > int8.iou
