@@ -3,9 +3,9 @@
 ADDRESS = "VOC or COCO folder, or demo://?seed=S&frames=N"
 
 
-def add_data_arguments(parser):
+def add_data_arguments(parser, required=True):
     """--data and --split."""
-    parser.add_argument("--data", required=True, metavar="D", help=ADDRESS)
+    parser.add_argument("--data", required=required, default="", metavar="D", help=ADDRESS)
     add_split_argument(parser)
 
 

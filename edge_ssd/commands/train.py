@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from contextlib import contextmanager
 from dataclasses import fields
 
 from . import new_parser
@@ -16,7 +19,7 @@ Train an SSD. The data are checked before the first epoch. RUN gets last.pt, bes
       --val 'demo://?seed=2&frames=200&scene=1' --arch ssd320_resnet16 --out runs/demo
   edge-ssd train --data tools --split train --val tools --val-split val --arch ssdlite320_mobilenet_v3_large \\
       --input-size 192 --finest-stride 8 --neck fpn --priors even --out runs/tools
-  edge-ssd train --resume runs/demo/last.pt --data ... --val ... --epochs 80
+  edge-ssd train --resume runs/demo/last.pt --epochs 80
   torchrun --nproc-per-node 2 -m edge_ssd train --data ...   (several GPUs, or processes on the CPU)
 """
 
@@ -29,7 +32,7 @@ _OPTIONS = {
     "lr": (float, "F", "peak learning rate"),
     "momentum": (float, "F", "of SGD"),
     "weight_decay": (float, "F", "of convolutions"),
-    "warmup": (int, "N", "steps over which the learning rate rises"),
+    "warmup": (int, "N", "steps over which the learning rate rises; a tenth of the run at most"),
     "schedule": (str, "S", "cosine or step"),
     "clip_norm": (float, "F", "largest norm of the gradient; 0: any"),
     "ema": (float, "F", "decay of the averaged weights; 0: none are kept"),
@@ -49,10 +52,17 @@ _OPTIONS = {
 }
 
 
+# What torch says, and what helps.
+_RUNTIME_ERRORS = {
+    "out of memory": "take a smaller --batch or --input-size",
+    "DataLoader worker": "take fewer --workers, or give the container more shared memory (docker run --shm-size)",
+}
+
+
 def add_parser(subparsers):
     """Adds `train` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "train", "train an SSD on a data set", DESCRIPTION)
-    add_data_arguments(parser)
+    add_data_arguments(parser, required=False)
     parser.add_argument(
         "--val", default="", metavar="D", help="data set that is scored after each epoch; default: none"
     )
@@ -73,7 +83,7 @@ def add_parser(subparsers):
         "--resume",
         default="",
         metavar="RUN/last.pt",
-        help="go on with this run; its options hold where none are given",
+        help="go on with this run; its data and options hold where none are given",
     )
     start.add_argument(
         "--weights",
@@ -106,7 +116,8 @@ def main(arguments):
     run = RunOptions(**{field.name: getattr(arguments, field.name) for field in fields(RunOptions)})
     names = (*_OPTIONS, "tensorboard")
     given = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
-    folder, history = train(run, given)
+    with _stopped_and_failed(run):
+        folder, history = train(run, given)
     if not history:  # another process than the first
         return 0
     scores = [metrics for metrics in history if "AP" in metrics]
@@ -118,3 +129,29 @@ def main(arguments):
     else:
         print(f"last epoch {history[-1]['epoch']}: loss {history[-1]['loss']:.3f}; {folder / 'last.pt'}")
     return 0
+
+
+@contextmanager
+def _stopped_and_failed(run):
+    """Ctrl-C and SIGTERM say how to go on; failures of torch and its workers are one line with a next step."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        last = run.folder / "last.pt"
+        if last.is_file():
+            print(f"the epochs before are in {last}: edge-ssd train --resume {last}", file=sys.stderr)
+        raise
+    except ValueError as error:
+        text = str(error)
+        if not text.startswith("Caught "):
+            raise
+        # A worker's: its traceback, with what happened in the last line.
+        raise ValueError(text.strip().splitlines()[-1].partition(": ")[2]) from error
+    except RuntimeError as error:
+        for sign, advice in _RUNTIME_ERRORS.items():
+            if sign in str(error):
+                raise OSError(f"{str(error).splitlines()[0]}; {advice}") from error
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

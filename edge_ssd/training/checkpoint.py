@@ -35,7 +35,8 @@ def save_checkpoint(path, model, spec, **state):
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
     except RuntimeError as error:  # what torch makes of a full disk
-        raise OSError(f"{path}: could not be written, the last one stays: {error}") from error
+        kept = "; the last one stays" if Path(path).exists() else ""
+        raise OSError(f"{path}: could not be written{kept}. Is the disk full? ({error})") from error
 
 
 def load_checkpoint(path):
@@ -92,6 +93,8 @@ def load_model(path):
     try:
         spec = SsdSpec.from_json(content["spec"])
         model = build_model(content["arch"], spec.num_columns, **content["options"])
+    except TypeError as error:
+        raise ValueError(f"{path}: was made by another version of edge_ssd ({error})") from None
     except (KeyError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from None
     load_weights(model, content["ema"] or content["model"], path)

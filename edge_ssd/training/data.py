@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from threading import Thread
 from typing import NamedTuple
 
 import cv2
@@ -133,13 +136,21 @@ def make_loader(images, batches, workers):
         # Not by fork: a process that has OpenCV's or ONNX Runtime's threads hangs in its child.
         multiprocessing_context="forkserver" if workers > 0 else None,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
+        worker_init_fn=_start_worker,
     )
 
 
-def _one_thread(_worker):
+def _start_worker(_worker):
     # The processes share the cores; threads of OpenCV's in each would only take turns.
     cv2.setNumThreads(1)
+    Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run():
+    # torch's workers look whether their parent has changed, and under forkserver that is the server, which stays as
+    # long as a worker does: a run that was killed would leave both behind.
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def normalise(images, spec):

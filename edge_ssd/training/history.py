@@ -33,6 +33,14 @@ def write_metrics(path, history):
         temporary.write_text("".join(json.dumps(metrics) + "\n" for metrics in history), encoding="utf-8")
 
 
+def epoch_text(metrics, epochs):
+    """One line about an epoch, for a log."""
+    text = f"epoch {metrics['epoch']}/{epochs}: loss {metrics['loss']:.3f}"
+    if "AP" in metrics:
+        text += f", AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}"
+    return f"{text}; {metrics['images_per_s']:.1f} images/s, {metrics['train_s'] + metrics.get('val_s', 0):.0f} s"
+
+
 def plot_history(history, path):
     """Draws loss and AP over the epochs into the PNG `path`."""
     figure = Figure(figsize=(8, 4), layout="tight")

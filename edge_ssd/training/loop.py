@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from .checkpoint import load_weights, save_checkpoint
 from .data import RankBatches, RoundSampler, TrainingImages, make_loader, normalise
 from .distributed import join_processes
 from .ema import MovingAverage
-from .history import plot_history, read_metrics, write_metrics
+from .history import epoch_text, plot_history, write_metrics
 from .loss import SsdLoss
 from .schedule import learning_rate
 
@@ -34,12 +35,13 @@ class Trainer:
     model: Ssd.   spec: its SsdSpec.   train_set, val_set: see `edge_ssd.datasets`; val_set may be None.
     options: TrainOptions.   folder: made when it is not there; holds last.pt, best.pt, metrics.jsonl
     and curve.png.   processes: see `distributed`; of several, the first alone validates and writes.
+    origin: a dict of plain types that goes into the checkpoints: where the data came from.
 
         trainer = Trainer(model, spec, train_set, val_set, options, "runs/a")
         trainer.run()
     """
 
-    def __init__(self, model, spec, train_set, val_set, options, folder, processes=None):
+    def __init__(self, model, spec, train_set, val_set, options, folder, processes=None, origin=None):
         self.processes = processes or join_processes()
         self.spec, self.options, self.val_set = spec, options, val_set
         self.folder = Path(folder)
@@ -54,6 +56,8 @@ class Trainer:
         self.train_set = train_set
         epoch_images = options.epoch_images or len(train_set)
         step_images = options.batch * self.processes.count
+        if options.batch == 1 and any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+            raise ValueError("batch: expected at least 2; this network normalises over the images of a batch")
         if epoch_images < step_images:
             raise ValueError(
                 f"batch: expected at most the {epoch_images} images of an epoch, got {step_images}"
@@ -63,11 +67,13 @@ class Trainer:
         batches = RankBatches(self.sampler, options.batch, self.processes.rank, self.processes.count)
         self.loader = make_loader(images, batches, options.workers)
         self.epoch = 0
+        self.history = []
+        self.origin = origin or {}
         self.board = None
         self.autocast = _autocast(self.device, options.precision)
 
-    def resume(self, checkpoint):
-        """Goes on from the dictionary of `load_checkpoint`.
+    def resume(self, checkpoint, history=()):
+        """Goes on from the dictionary of `load_checkpoint`.   history: metrics of the epochs so far, list of dict.
 
         Raises ValueError when it is of another network or optimizer, or holds no run.
         """
@@ -86,6 +92,7 @@ class Trainer:
             self.average.load(checkpoint["ema"], checkpoint["ema_steps"])
         torch.set_rng_state(checkpoint["rng"])
         self.epoch = checkpoint["epoch"]
+        self.history = list(history)
 
     def run(self):
         """Trains to the last epoch, or until it gets no better; returns the metrics of every epoch, list of dict,
@@ -96,9 +103,7 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.options.tensorboard and self.processes.is_first:
             self.board = Board(self.folder / "tensorboard")
-        history = []
-        if self.processes.is_first:
-            history = read_metrics(self.folder / "metrics.jsonl", before_epoch=self.epoch)
+        history = self.history if self.processes.is_first else []
         stops = False
         while self.epoch < self.options.epochs and not stops:
             metrics = self._train_epoch()
@@ -111,14 +116,20 @@ class Trainer:
         return history
 
     def _end_epoch(self, metrics, history):
-        """Validates and writes what an epoch leaves; its metrics go to the end of `history`."""
+        """Writes what an epoch leaves, and validates; its metrics go to the end of `history`.
+
+        What was trained is written first: whatever goes wrong in a validation, the epoch is not lost.
+        """
+        self._save("last.pt")
+        write_metrics(self.folder / "metrics.jsonl", [*history, metrics])
         if self.val_set is not None and self._validates():
             metrics.update(self._validate())
-        improved = self._improves(metrics, history)
+        if self._improves(metrics, history):
+            self._save("best.pt")
         history.append(metrics)
-        self._save(improved)
         write_metrics(self.folder / "metrics.jsonl", history)
         plot_history(history, self.folder / "curve.png")
+        tqdm.write(epoch_text(metrics, self.options.epochs), file=sys.stderr)
         if self.board:
             self.board.write_metrics(metrics)
 
@@ -129,6 +140,8 @@ class Trainer:
             values = [-m["loss"] for m in history]
         else:
             values = [m["AP"] for m in history if "AP" in m]
+            # A run that finds nothing yet has not begun to get worse.
+            values = values[next((i for i, ap in enumerate(values) if ap > 0), len(values)) :]
         return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
 
     def _train_epoch(self):
@@ -197,7 +210,9 @@ class Trainer:
 
     def _set_learning_rate(self, step, total):
         options = self.options
-        rate = learning_rate(step, total, options.lr, options.warmup, options.schedule)
+        # Of a short run a tenth at most, or a small data set would never see the rate fall.
+        warmup = min(options.warmup, total // 10)
+        rate = learning_rate(step, total, options.lr, warmup, options.schedule)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
@@ -225,7 +240,7 @@ class Trainer:
             return metrics["loss"] <= min((m["loss"] for m in history), default=math.inf)
         return "AP" in metrics and metrics["AP"] >= max((m["AP"] for m in history if "AP" in m), default=0)
 
-    def _save(self, improved):
+    def _save(self, name):
         state = {
             "ema": self.average.state if self.average else None,
             "ema_steps": self.average.steps if self.average else 0,
@@ -233,10 +248,9 @@ class Trainer:
             "epoch": self.epoch,
             "rng": torch.get_rng_state(),
             "training": asdict(self.options),
+            "origin": self.origin,
         }
-        names = ("last.pt", "best.pt") if improved else ("last.pt",)
-        for name in names:
-            save_checkpoint(self.folder / name, self.model, self.spec, **state)
+        save_checkpoint(self.folder / name, self.model, self.spec, **state)
 
 
 def make_optimizer(model, options):
@@ -262,4 +276,6 @@ def _computes_bf16(device):
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without the instructions, oneDNN converts back and forth and is slower than in float32.
-    return torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported()
+    # There is no public way to ask for them.
+    has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.backends.mkldnn.is_available() and has_instructions()

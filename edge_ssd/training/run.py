@@ -8,11 +8,16 @@ from pathlib import Path
 import torch
 
 from ..datasets import open_dataset
+from ..evaluation.report import load_coco_scorer
 from .checkpoint import load_checkpoint
 from .distributed import leave_processes
+from .history import read_metrics
 from .loop import Trainer
 from .options import TrainOptions
 from .start import new_model, resumed_model
+
+# Fields of RunOptions that a checkpoint keeps.
+_ORIGIN = ("data", "split", "val", "val_split")
 
 
 @dataclass(frozen=True)
@@ -23,12 +28,12 @@ class RunOptions:
     arch: see `models.ARCHITECTURES`.   out: folder of the run.
     input_size: side of the network's square input, or "HEIGHTxWIDTH"; finest_stride, neck: see
     `models.build_model`; empty and 0 take the architecture's own.
-    resume: checkpoint of the run to go on with; arch, out and the three before may then be empty.
+    resume: checkpoint of the run to go on with; whatever is empty is then as it was in that run.
     weights: checkpoint of the same network to start from, of any input size and classes, or a file of plain
     weights, such as torchvision's.   base_weights: torchvision's classifier; see `base_weights`.
     """
 
-    data: str
+    data: str = ""
     split: str = ""
     val: str = ""
     val_split: str = ""
@@ -42,7 +47,7 @@ class RunOptions:
     base_weights: str = ""
 
     def __post_init__(self):
-        for name in ("arch", "out"):
+        for name in ("data", "arch", "out"):
             if not getattr(self, name) and not self.resume:
                 raise ValueError(f"{name}: missing; a new run needs --{name}")
 
@@ -65,27 +70,75 @@ def train(run, given=None):
     """
     checkpoint = load_checkpoint(run.resume) if run.resume else None
     options = _train_options(checkpoint, given or {})
+    history = []
+    if checkpoint:
+        run = _with_origin(run, checkpoint)
+        history = read_metrics(Path(run.resume).with_name("metrics.jsonl"), checkpoint.get("epoch", 0))
+        _check_resumed(run, checkpoint, options, history)
+    elif (run.folder / "last.pt").exists():
+        raise ValueError(
+            f"out: {run.folder} holds a run already. Go on with it: edge-ssd train --resume {run.folder / 'last.pt'}, "
+            "or take another --out"
+        )
     if options.threads:
         torch.set_num_threads(options.threads)
-    train_set = open_dataset(run.data, run.split)
-    val_set = open_dataset(run.val, run.val_split, train_set.class_names) if run.val else None
-    train_set.check()
-    if val_set is not None:
-        val_set.check()
+    train_set, val_set = _open_data(run)
     torch.manual_seed(options.seed)
     if checkpoint:
         model, spec = resumed_model(run, checkpoint, train_set.class_names)
     else:
         model, spec = new_model(run, options, train_set.class_names)
     try:
-        trainer = Trainer(model, spec, train_set, val_set, options, run.folder)
+        origin = {name: getattr(run, name) for name in _ORIGIN}
+        trainer = Trainer(model, spec, train_set, val_set, options, run.folder, origin=origin)
         if checkpoint:
-            trainer.resume(checkpoint)
+            trainer.resume(checkpoint, history)
         return run.folder, trainer.run()
     finally:
         leave_processes()
 
 
+def _with_origin(run, checkpoint):
+    """The RunOptions with the data of the run to resume where none are given."""
+    stored = checkpoint.get("origin", {})
+    if run.data and run.data != stored.get("data", run.data):
+        stored = {}  # other data: their lists are others, too
+    return replace(
+        run, **{name: stored[name] for name in _ORIGIN if name in stored and not getattr(run, name)}
+    )
+
+
+def _check_resumed(run, checkpoint, options, history):
+    if not run.data:
+        raise ValueError("data: missing; this checkpoint does not say what it was trained on: --data D")
+    if checkpoint.get("epoch", 0) >= options.epochs:
+        raise ValueError(f"epochs: the run has {checkpoint['epoch']} already; --epochs is how many in all")
+    if not run.val and any("AP" in metrics for metrics in history):
+        raise ValueError("val: the run chose its best.pt by AP; without --val it would be chosen by the loss")
+
+
+def _open_data(run):
+    """The data sets to train on and, or None, to validate on, checked."""
+    train_set = open_dataset(run.data, run.split)
+    train_set.check()
+    if not run.val:
+        return train_set, None
+    load_coco_scorer()  # what is missing is said before the first epoch
+    val_set = open_dataset(run.val, run.val_split, train_set.class_names)
+    val_set.check()
+    names, val_names = ({s.image_name(i) for i in range(len(s))} for s in (train_set, val_set))
+    if common := names & val_names:
+        raise ValueError(
+            f"val: {len(common)} of its {len(val_names)} images are trained on, such as {min(common)}; "
+            "give --split and --val-split, or other data"
+        )
+    return train_set, val_set
+
+
 def _train_options(checkpoint, given):
     stored = checkpoint.get("training", {}) if checkpoint else {}
-    return replace(TrainOptions(**stored), **given)
+    try:
+        options = TrainOptions(**stored)
+    except TypeError as error:
+        raise ValueError(f"resume: the run was made by another version of edge_ssd ({error})") from None
+    return replace(options, **given)

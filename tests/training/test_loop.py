@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 
 from edge_ssd.datasets import Dataset, Truth  # noqa: E402
 from edge_ssd.training.checkpoint import load_checkpoint, load_model, save_checkpoint  # noqa: E402
-from edge_ssd.training.loop import Trainer  # noqa: E402
+from edge_ssd.training.history import read_metrics  # noqa: E402
+from edge_ssd.training.loop import Trainer, make_optimizer  # noqa: E402
 from edge_ssd.training.models import build_model  # noqa: E402
 from edge_ssd.training.options import TrainOptions  # noqa: E402
 
@@ -121,11 +122,85 @@ def test_run_leaves_checkpoints_metrics_and_a_picture(tmp_path):
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_best_checkpoint_is_of_the_best_epoch(tmp_path):
-    history = trainer(tmp_path, epochs=4, lr=0.01).run()
-    losses = [metrics["loss"] for metrics in history]
-    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 1 + int(np.argmin(losses))
+def test_best_checkpoint_is_of_the_epoch_with_the_best_ap(tmp_path):
+    run = trainer(tmp_path, epochs=4, val_set=Shapes(2))
+    scores = iter([0.3, 0.5, 0.4, 0.45])
+    run._validate = lambda: dict.fromkeys(("AP", "AP50"), next(scores))
+    run.run()
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 2
     assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 4
+
+
+def test_without_validation_the_best_epoch_is_that_of_the_lowest_loss(tmp_path):
+    run = trainer(tmp_path, epochs=3)
+    train_epoch, losses = run._train_epoch, iter([3.0, 1.0, 2.0])
+    run._train_epoch = lambda: {**train_epoch(), "loss": next(losses)}
+    run.run()
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == 2
+
+
+def test_an_epoch_is_kept_when_its_validation_fails(tmp_path):
+    run = trainer(tmp_path, epochs=2, val_set=Shapes(2))
+
+    def fail():
+        raise ValueError("b.png: cannot be decoded")
+
+    run._validate = fail
+    with pytest.raises(ValueError, match=r"b\.png"):
+        run.run()
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 1
+    assert [m["epoch"] for m in read_metrics(tmp_path / "metrics.jsonl", before_epoch=9)] == [1]
+
+
+def test_every_epoch_is_a_line_of_the_log(tmp_path, capsys):
+    trainer(tmp_path, epochs=2, val_set=Shapes(2), val_every=2).run()
+    lines = [line for line in capsys.readouterr().err.splitlines() if "images/s" in line]
+    assert [line.split(":")[0].strip() for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert "AP50" not in lines[0]
+    assert "AP50" in lines[1]
+
+
+def test_of_a_short_run_a_tenth_warms_up(tmp_path):
+    run = trainer(tmp_path, epochs=20, warmup=300, lr=1.0)
+    rates = [run._set_learning_rate(step, 20) for step in range(20)]
+    assert max(rates) == rates[1] == 1.0
+    assert rates[-1] < 0.02
+
+
+def test_gradients_are_clipped_and_what_has_one_dimension_does_not_decay(tmp_path):
+    run = trainer(tmp_path, clip_norm=1e-6, optimizer="sgd", momentum=0.5, weight_decay=0.25, lr=1.0)
+    run._set_learning_rate(9, 10)
+    run.step(next(iter(run.loader)))
+    norm = sum(float(p.grad.square().sum()) for p in run.model.parameters()) ** 0.5
+    assert norm == pytest.approx(1e-6, rel=1e-3)
+    matrices, vectors = make_optimizer(run.model, run.options).param_groups
+    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.25, 0.0)
+    assert (matrices["momentum"], vectors["momentum"]) == (0.5, 0.5)
+    assert {p.ndim for p in vectors["params"]} == {1}
+    assert 1 not in {p.ndim for p in matrices["params"]}
+
+
+def test_the_averaged_weights_are_validated(tmp_path, monkeypatch):
+    run, seen = trainer(tmp_path, epochs=1, val_set=Shapes(2), ema=0.9, lr=0.01), []
+
+    def evaluate(detector, *_, **__):
+        seen.append(detector._backend.engine.model.state_dict())
+        return {"AP": 0.1, "AP50": 0.1, "VOC_AP50_area": 0.1}
+
+    monkeypatch.setattr("edge_ssd.training.loop.evaluate", evaluate)
+    run.run()
+    name = next(name for name, value in run.model.state_dict().items() if value.ndim == 4)
+    assert torch.equal(seen[0][name], run.average.state[name])
+    assert not torch.equal(seen[0][name], run.model.state_dict()[name])
+
+
+def test_what_is_background_reaches_the_loss(tmp_path):
+    assert trainer(tmp_path, background_iou=0.3).loss.thresholds == (0.5, 0.3)
+
+
+def test_one_image_is_no_batch_for_a_batch_norm(tmp_path):
+    with pytest.raises(ValueError, match="batch: expected at least 2; this network normalises"):
+        trainer(tmp_path, batch=1)
 
 
 def test_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path):
@@ -184,6 +259,8 @@ def test_stop_counts_validations_and_not_epochs(tmp_path):
     assert not run._stops(scores)
     assert run._stops([*scores, {"AP": 0.3}])
     assert not run._stops([*scores, {"AP": 0.31}])
+    assert not run._stops([{"AP": 0.0}] * 9)  # it has not begun to learn
+    assert not run._stops([*[{"AP": 0.0}] * 9, {"AP": 0.1}])
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -194,7 +271,8 @@ def test_resumed_run_is_the_same_to_the_bit(tmp_path, optimizer):
     with pytest.raises(KeyboardInterrupt):
         trainer(tmp_path / "parts", Interrupted(images=12), epochs=3, **options).run()  # in the second epoch
     second = trainer(tmp_path / "parts", epochs=3, **options)
-    second.resume(load_checkpoint(tmp_path / "parts" / "last.pt"))
+    history = read_metrics(tmp_path / "parts" / "metrics.jsonl", before_epoch=1)
+    second.resume(load_checkpoint(tmp_path / "parts" / "last.pt"), history)
     assert [(m["epoch"], m["loss"]) for m in second.run()] == [(m["epoch"], m["loss"]) for m in expected]
     for state, other in (
         (whole.model.state_dict(), second.model.state_dict()),
