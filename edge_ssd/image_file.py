@@ -1,7 +1,8 @@
-"""Image files: their pixels, their size without decoding them, and whether they are all there."""
+"""Image files: their pixels, what their headers say without decoding them, and whether they are all there."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,28 @@ _JPEG_HEAD, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 # JPEG's start-of-frame markers: C0..CF but for the tables C4, CC and the extension C8.
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN = 0xDA
+_APP1, _EXIF = 0xE1, b"Exif\0\0"
+# The orientation tag and its type, a 16-bit number, in a directory of EXIF's; 1 is "as stored".
+_ORIENTATION, _SHORT, UPRIGHT = 0x0112, 3, 1
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What a file says of its image.
+
+    size: (height, width), pixels as stored.   depth: bits of a channel.
+    orientation: EXIF's tag, 1 to 8: 1 as stored, 3 upside down, 6 and 8 quarter turns, 5 and 7 those mirrored,
+        2 and 4 mirrored; 1 where there is none.
+    """
+
+    size: tuple[int, int]
+    depth: int
+    orientation: int = UPRIGHT
+
+    @property
+    def shown_size(self):
+        """(height, width) of the image turned as its orientation tag says."""
+        return self.size[::-1] if self.orientation >= 5 else self.size
 
 
 def read_image(path, turned=True):
@@ -22,9 +45,12 @@ def read_image(path, turned=True):
     Raises FileNotFoundError, or ValueError naming the file when it is no image or not all there:
     OpenCV alone would fill what is missing of a JPEG with grey.
     """
-    data = _read_bytes(path)
+    flags = cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
+    return _decode(_read_bytes(path), path, flags)
+
+
+def _decode(data, path, flags):
     try:
-        flags = cv2.IMREAD_COLOR | (0 if turned else cv2.IMREAD_IGNORE_ORIENTATION)
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ValueError(f"{path}: {error.err}") from None
@@ -34,20 +60,51 @@ def read_image(path, turned=True):
 
 
 def read_image_size(path):
-    """(height, width) of an image file as stored, from its header where it is JPEG or PNG.
+    """(height, width) of an image file as stored; reading and errors as `read_header`."""
+    return read_header(path).size
+
+
+def read_header(path):
+    """The ImageHeader of an image file, without decoding it where it is JPEG or PNG.
 
     Raises FileNotFoundError; ValueError naming the file when it is no image or not all there.
     """
     data = _read_bytes(path)
     if data.startswith(_JPEG_HEAD):
-        for marker, start in _jpeg_segments(data):
-            if marker in _START_OF_FRAME:
-                height, width = data[start + 3 : start + 5], data[start + 5 : start + 7]
-                return int.from_bytes(height, "big"), int.from_bytes(width, "big")
-        raise ValueError(f"{path}: a JPEG without a frame header")
+        return _jpeg_header(data, path)
     if data.startswith(_PNG_HEAD):
-        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    return read_image(path, turned=False).shape[:2]
+        size = int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+        tags = [data[start : start + length] for name, start, length in _png_chunks(data) if name == b"eXIf"]
+        return ImageHeader(size, data[24], _orientation(tags[0]) if tags else UPRIGHT)
+    image = _decode(data, path, cv2.IMREAD_UNCHANGED)
+    return ImageHeader(image.shape[:2], 8 * image.dtype.itemsize)
+
+
+def _jpeg_header(data, path):
+    orientation = UPRIGHT
+    for marker, start in _jpeg_segments(data):
+        if marker == _APP1 and data.startswith(_EXIF, start + 2):
+            end = start + int.from_bytes(data[start : start + 2], "big")
+            orientation = _orientation(data[start + 2 + len(_EXIF) : end])
+        if marker in _START_OF_FRAME:
+            height, width = data[start + 3 : start + 5], data[start + 5 : start + 7]
+            size = int.from_bytes(height, "big"), int.from_bytes(width, "big")
+            return ImageHeader(size, data[start + 2], orientation)
+    raise ValueError(f"{path}: a JPEG without a frame header")
+
+
+def _orientation(exif):
+    """The orientation tag in EXIF data, which are laid out as a TIFF; UPRIGHT where there is no valid one."""
+    order = {b"II*\0": "little", b"MM\0*": "big"}.get(exif[:4])
+    if order is None:
+        return UPRIGHT
+    number = lambda at, size: int.from_bytes(exif[at : at + size], order)  # noqa: E731
+    directory = number(4, 4)
+    for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
+        if (number(entry, 2), number(entry + 2, 2)) == (_ORIENTATION, _SHORT):
+            value = number(entry + 8, 2)
+            return value if 1 <= value <= 8 else UPRIGHT
+    return UPRIGHT
 
 
 def _read_bytes(path):
@@ -77,12 +134,18 @@ def _incomplete(data):
 
 def _png_ends(data):
     """Whether the chunks of a PNG lead to its end; what follows the end does not count."""
+    return any(name == _PNG_END for name, _, _ in _png_chunks(data))
+
+
+def _png_chunks(data):
+    """(name, where its data are, their length in bytes) of the chunks of a PNG up to its end."""
     at = len(_PNG_HEAD)
     while at + 12 <= len(data):
-        if data[at + 4 : at + 8] == _PNG_END:
-            return True
-        at += 12 + int.from_bytes(data[at : at + 4], "big")
-    return False
+        name, length = data[at + 4 : at + 8], int.from_bytes(data[at : at + 4], "big")
+        yield name, at + 8, length
+        if name == _PNG_END:
+            return
+        at += 12 + length
 
 
 def _jpeg_segments(data):

@@ -57,6 +57,9 @@ def test_every_bad_file_is_named_and_the_rest_can_be_listed(voc, capsys):
     (voc / "Annotations/a.xml").write_text(xml(xmin=-30))
     (voc / "JPEGImages/b.jpg").write_bytes((voc / "JPEGImages/b.jpg").read_bytes()[:500])
     listed = voc / "ImageSets/Main/clean.txt"
+    assert check(voc, "--split", "train") == 1
+    advice = f"--split train --clean {voc}/ImageSets/Main/train-clean.txt` lists the images that are good"
+    assert advice in capsys.readouterr().err
     assert check(voc, "--split", "train", "--clean", listed) == 1
     captured = capsys.readouterr()
     assert "a.jpg: box of 'cat' lies outside the 100x80 image" in captured.out
@@ -141,6 +144,7 @@ def test_a_clean_coco_set_is_an_annotation_file(tmp_path, capsys):
     assert [image["id"] for image in left["images"]] == [1]
     assert [item["image_id"] for item in left["annotations"]] == [1]
     assert left["categories"] == content["categories"]
+    assert check(tmp_path, "--split", "clean") == 0
 
 
 def test_rendered_frames_have_no_list_to_write(tmp_path, capsys):

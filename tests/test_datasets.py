@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +16,7 @@ pytest.importorskip("cv2")
 
 import cv2
 
+from edge_ssd import cli
 from edge_ssd.datasets import open_dataset
 from edge_ssd.image_file import read_image, read_image_size
 from edge_ssd.sources.demo import CLASS_NAMES
@@ -49,7 +50,7 @@ class VocFolder:
     def add(self, stem, xml, image=True):
         (self.path / "Annotations" / f"{stem}.xml").write_text(xml, encoding="utf-8")
         if image:
-            pixels = np.random.default_rng(0).integers(0, 256, (80, 100, 3), np.uint8)
+            pixels = np.random.default_rng([*stem.encode()]).integers(0, 256, (80, 100, 3), np.uint8)
             cv2.imwrite(str(self.path / "JPEGImages" / f"{stem}.jpg"), pixels)
 
     def split(self, name, *stems):
@@ -88,6 +89,22 @@ def test_a_split_chooses_images_and_keeps_their_order(voc):
     voc.split("val", "b  1", "a -1", "")
     dataset = open_dataset(voc.path, "val")
     assert [Path(dataset.image_name(i)).stem for i in range(len(dataset))] == ["b", "a"]
+
+
+@pytest.mark.parametrize("line", ["b (1)", "b (1)  -1", "b (1).JPG", "b (1).jpg 1", "  b (1) "])
+def test_a_name_with_blanks_is_found_in_a_list(voc, line):
+    voc.add("b (1)", _xml(_object("cat")))
+    voc.split("val", line)
+    dataset = open_dataset(voc.path, "val")
+    assert [Path(dataset.image_name(i)).stem for i in range(len(dataset))] == ["b (1)"]
+
+
+def test_a_list_may_have_file_names_and_the_whole_line_goes_first(voc):
+    voc.add("a 1", _xml())
+    voc.split("val", "a.png", "b.jpg 1", "a 1", "a some words", "nowhere to be found")
+    dataset = open_dataset(voc.path, "val")
+    stems = [Path(dataset.image_name(i)).stem for i in range(len(dataset))]
+    assert stems == ["a", "b", "a 1", "a", "nowhere to be found"]
 
 
 def test_an_unknown_split_names_those_that_exist(voc):
@@ -146,6 +163,10 @@ def test_a_box_one_pixel_outside_is_clipped(voc):
         (_xml(_object(box=("inf", 30, 40, 60))), "not finite"),
         (_xml(_object(box=(-5, 30, 40, 60))), "lies outside the 100x80 image"),
         (_xml(_object(box=(5, 30, 40, 90))), "lies outside the 100x80 image"),
+        (
+            _xml(_object(box=(0.1, 0.2, 0.9, 0.8))),
+            "b.jpg: box of 'cat' is less than a pixel: -0.9 -0.8 0.9 0.8",
+        ),
         (_xml(_object(box=("x", 30, 40, 60))), "b.xml: object/bndbox/xmin: expected a number, got 'x'"),
         (_xml("<object><name>cat</name></object>"), "b.xml: object/bndbox/xmin: missing"),
         (_xml(_object(name="")), "b.xml: object/name: missing"),
@@ -169,10 +190,19 @@ def test_check_refuses_an_unknown_class(voc):
         open_dataset(voc.path, class_names=("cat",)).truth(1)
 
 
-def test_check_refuses_a_class_without_a_box(voc):
+def test_a_class_without_a_box_stays_a_class_and_is_a_remark(voc):
     (voc.path / "classes.txt").write_text("dog\ncat\ncow\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="class 'cow' has no box"):
-        open_dataset(voc.path).check()
+    dataset = open_dataset(voc.path)
+    (remark,) = dataset.check()
+    assert remark.startswith("no box of cow: ")
+    assert dataset.class_names == ("dog", "cat", "cow")
+
+
+def test_check_refuses_a_data_set_without_a_box(voc):
+    voc.split("val", "a")
+    for names in ((), ("cat", "dog")):
+        with pytest.raises(ValueError, match=r"split val: no image has a box$"):
+            open_dataset(voc.path, "val", names).check()
 
 
 def test_check_refuses_a_data_set_without_images(tmp_path):
@@ -206,7 +236,20 @@ def test_check_shows_ten_problems_and_counts_the_rest(voc):
     text = str(error.value)
     assert "13 problems" in text
     assert text.count("turned around") == 10
-    assert text.endswith("; and 3 more")
+    assert "; and 3 more; `edge-ssd data check " in text
+
+
+def test_check_names_the_command_that_lists_the_good_images(voc):
+    voc.split("train", "a", "b", "c")
+    voc.add("c", _xml(_object(box=(50, 30, 20, 60))))
+    listed = voc.path / "ImageSets/Main/train-clean.txt"
+    command = f"edge-ssd data check {voc.path} --split train --clean {listed}"
+    with pytest.raises(
+        ValueError, match=re.escape(f"`{command}` lists the images that are good, for --split")
+    ):
+        open_dataset(voc.path, "train").check()
+    assert cli.main(command.split()[1:]) == 1
+    open_dataset(voc.path, "train-clean").check()
 
 
 def test_an_xml_document_type_is_refused_before_it_expands(voc):
@@ -223,26 +266,22 @@ def test_a_data_set_can_be_pickled_for_worker_processes(voc):
         np.testing.assert_array_equal(there.truth(1).boxes, dataset.truth(1).boxes)
 
 
+@pytest.mark.parametrize(
+    "path", ["labels/a.txt", "labels/train/a.txt", "train/labels/a.txt", "train/_annotations.coco.json"]
+)
+def test_other_layouts_are_recognised(tmp_path, path):
+    (tmp_path / path).parent.mkdir(parents=True)
+    (tmp_path / path).write_text("")
+    expected = "YOLO" if path.endswith("txt") else "copy it to annotations/instances_train.json"
+    with pytest.raises(ValueError, match=f"found .*{expected}"):
+        open_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(("address", "message"), [("nowhere", "no such folder"), (".", "found neither")])
 def test_what_is_no_data_set_is_refused(tmp_path, monkeypatch, address, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         open_dataset(address)
-
-
-def test_an_orientation_tag_does_not_turn_the_image(tmp_path):
-    pixels = np.zeros((20, 40, 3), np.uint8)
-    pixels[:, :20] = 255
-    data = cv2.imencode(".jpg", pixels)[1].tobytes()
-    # APP1 with an EXIF directory of one entry: orientation 6, a quarter turn.
-    entry = b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00"
-    exif = b"Exif\x00\x00MM\x00\x2a\x00\x00\x00\x08\x00\x01" + entry + b"\x00\x00\x00\x00"
-    tag = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
-    path = tmp_path / "turned.jpg"
-    path.write_bytes(data[:2] + tag + data[2:])
-    assert cv2.imread(str(path)).shape == (40, 20, 3)  # the tag works
-    assert read_image(path, turned=False).shape == (20, 40, 3)
-    assert read_image_size(path) == (20, 40)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp"])
@@ -252,75 +291,9 @@ def test_the_size_in_the_header_is_that_of_the_pixels(tmp_path, suffix):
     assert read_image_size(path) == (33, 57) == read_image(path).shape[:2]
 
 
-def _write_coco(folder, **changes):
-    content = {
-        "images": [
-            {"id": 7, "file_name": "b.png", "height": 80, "width": 100},
-            {"id": 3, "file_name": "a.png", "height": 80, "width": 100},
-        ],
-        "categories": [{"id": 18, "name": "dog"}, {"id": 17, "name": "cat"}],
-        "annotations": [
-            {"image_id": 7, "category_id": 18, "bbox": [10.5, 20, 30, 40.25], "iscrowd": 0},
-            {"image_id": 7, "category_id": 17, "bbox": [0, 0, 100, 80], "iscrowd": 1},
-        ],
-    }
-    content.update(changes)
-    (folder / "annotations").mkdir(parents=True, exist_ok=True)
-    (folder / "annotations/instances_val.json").write_text(json.dumps(content), encoding="utf-8")
-    (folder / "val").mkdir(exist_ok=True)
-    for name in ("a", "b"):
-        cv2.imwrite(str(folder / f"val/{name}.png"), np.zeros((80, 100, 3), np.uint8))
-
-
-def test_coco_boxes_are_taken_as_they_are(tmp_path):
-    _write_coco(tmp_path)
-    dataset = open_dataset(tmp_path, "val")
-    dataset.check()
-    assert dataset.class_names == ("cat", "dog")  # by id
-    assert [Path(dataset.image_name(i)).name for i in range(2)] == ["a.png", "b.png"]
-    truth = dataset.truth(1)
-    np.testing.assert_array_equal(truth.boxes, [[10.5, 20, 40.5, 60.25], [0, 0, 100, 80]])
-    assert truth.labels.tolist() == [1, 0]
-    assert truth.difficult.tolist() == [False, True]
-    assert len(dataset.truth(0).boxes) == 0
-    assert dataset.image(0).shape == (80, 100, 3)
-
-
-def test_a_coco_set_that_is_not_there_names_those_that_are(tmp_path):
-    _write_coco(tmp_path)
-    with pytest.raises(ValueError, match="split 'train'; there is: instances_val"):
-        open_dataset(tmp_path, "train")
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"annotations": [{"image_id": 7, "category_id": 99, "bbox": [0, 0, 9, 9]}]}, "image 7: an entry is"),
-        (
-            {"annotations": [{"image_id": 7, "category_id": 17, "bbox": [0, 0, 0, 9]}]},
-            "empty or turned around",
-        ),
-        (
-            {"annotations": [{"image_id": 7, "category_id": 17}]},
-            "image 7: an entry is missing or wrong: 'bbox'",
-        ),
-        (
-            {"images": [{"id": 1, "file_name": "../../x.png", "height": 1, "width": 1}]},
-            "expected a path below",
-        ),
-    ],
-)
-def test_check_names_what_is_wrong_in_a_coco_file(tmp_path, changes, message):
-    _write_coco(tmp_path, **changes)
-    with pytest.raises(ValueError) as error:  # noqa: PT011 - the text is compared below
-        open_dataset(tmp_path, "val").check()
-    assert message in str(error.value)
-
-
-def test_a_file_of_captions_is_no_coco_data_set(tmp_path):
-    _write_coco(tmp_path, categories=None)
-    with pytest.raises(ValueError, match="categories: expected a list"):
-        open_dataset(tmp_path, "val")
+def test_areas_are_those_of_the_boxes(voc):
+    assert open_dataset(voc.path).areas(1).tolist() == [8000, 1600]
+    assert open_dataset(voc.path).areas(0).shape == (0,)
 
 
 def test_demo_frames_are_a_data_set():

@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("cv2")
 pytest.importorskip("pycocotools")
 
+import cv2
+
 from edge_ssd.commands import evaluate as evaluate_command
 from edge_ssd.datasets import Truth, open_dataset
 from edge_ssd.detections import Detections
@@ -178,6 +180,66 @@ def test_sizes_are_split_at_32_and_96_pixels():
     detections = [_found([boxes[0]], [0.9]), _found([], []), _found([boxes[2]], [0.9])]
     report = score(_predictions(truths, detections))
     assert (report["AP_small"], report["AP_medium"], report["AP_large"]) == pytest.approx((1, 0, 1))
+
+
+def test_sizes_go_by_the_areas_of_the_file_where_it_has_them():
+    boxes = [(0, 0, 50, 50), (0, 0, 99, 99)]
+    truths = [_truth([box]) for box in boxes]
+    detections = [_found([boxes[0]], [0.9]), _found([], [])]
+    areas = (np.array([1000.0]), np.array([9000.0]))  # as of masks: small and medium
+    report = score(_predictions(truths, detections, areas=areas))
+    assert (report["AP_small"], report["AP_medium"], report["AP_large"]) == (pytest.approx(1), 0, None)
+
+
+def test_the_size_rows_of_a_coco_folder_are_the_official_ones(tmp_path):
+    """Of annotations whose areas are those of masks, against the scorer on the file itself."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    rng = np.random.default_rng(5)
+    corners, sides = rng.uniform(0, 200, (60, 2)), rng.uniform(20, 200, (60, 2))
+    annotations = [
+        {
+            "id": k + 1,
+            "image_id": k % 12,
+            "category_id": k % 2,
+            "bbox": [*corners[k], *sides[k]],
+            "area": sides[k].prod() * rng.uniform(0.3, 0.8),
+            "iscrowd": int(k % 15 == 0),
+        }
+        for k in range(60)
+    ]
+    (tmp_path / "annotations").mkdir()
+    file = tmp_path / "annotations/instances_val.json"
+    images = [{"id": k, "file_name": f"{k}.png", "height": 400, "width": 400} for k in range(12)]
+    categories = [{"id": k, "name": name} for k, name in enumerate(("cat", "dog"))]
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    for image in images:
+        cv2.imwrite(str(tmp_path / image["file_name"]), np.full((400, 400, 3), image["id"], np.uint8))
+
+    def boxes_of(index):
+        own = [item for item in annotations if item["image_id"] == index]
+        jitter = np.random.default_rng(index).uniform(-8, 8, (len(own), 4))
+        boxes = np.array([item["bbox"] for item in own]) + jitter
+        boxes[:, 2:] = boxes[:, :2] + np.maximum(boxes[:, 2:], 4)
+        return boxes.astype(np.float32), np.linspace(0.9, 0.3, len(own)), [i["category_id"] for i in own]
+
+    dataset = open_dataset(tmp_path, "val")
+    report = evaluate(lambda image: Detections(*boxes_of(image[0, 0, 0]), (400, 400)), dataset)
+    results = [
+        {"image_id": k, "category_id": label, "score": score, "bbox": [*box[:2], *(box[2:] - box[:2])]}
+        for k in range(12)
+        for box, score, label in zip(*boxes_of(k))
+    ]
+    truth = COCO(str(file))
+    official = COCOeval(truth, truth.loadRes(results), "bbox")
+    official.evaluate()
+    official.accumulate()
+    official.summarize()
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", "AR10", "AR100")
+    names += ("AR_small", "AR_medium", "AR_large")
+    assert [report[name] for name in names] == pytest.approx(official.stats.tolist(), abs=1e-6)
+    assert min(official.stats) > 0  # each row has something to say
 
 
 def test_a_class_without_boxes_is_left_out_of_the_means_and_json_holds_the_report():

@@ -15,9 +15,11 @@ Sizes, classes, overlaps and light of a data set, as a table and a picture.
 """
 CHECK = """\
 Reads every annotation and decodes every image, and names each file that is bad: unreadable or missing, boxes that
-are no numbers, turned around, empty or out of the image, unknown classes, sizes that differ, images that are there
-twice or in a split that they must not be in. Exit code 1 when there are any. Images that only look alike, such as
-neighbouring frames of a video or one photo saved twice, are listed and are no error.
+are no numbers, turned around, empty, out of the image or in shares of it, unknown classes, sizes that differ,
+annotations of unknown images, images that are there twice or in a split that they must not be in. Exit code 1 when
+there are any. What only people can judge is listed and is no error: images that look alike, such as neighbouring
+frames of a video or one photo saved twice, orientation tags, 16-bit images, classes without a box or of nearly the
+same name, a box that is there twice.
 
   edge-ssd data check VOCdevkit/VOC2007 --split trainval --against test
   edge-ssd data check tools --split train --against val --clean tools/ImageSets/Main/train-clean.txt
@@ -77,7 +79,7 @@ def check_main(arguments):
 
     dataset = open_dataset(arguments.data, arguments.split)
     others = [_other(arguments, address, dataset.class_names) for address in arguments.against]
-    problems = dataset.problems(_bar(dataset, "check"))
+    problems, remarks = dataset.findings(_bar(dataset, "check"))
     prints, unreadable = take_prints(dataset, _bar(dataset, "decode"))
     known = {index for index, _ in problems}
     problems += [(index, text) for index, text in unreadable if index not in known]
@@ -87,19 +89,29 @@ def check_main(arguments):
         look_alike += _shared(dataset, prints, other, other_prints, problems)
     for _, text in problems:
         print(text)
-    for text in look_alike[:_SHOWN]:
-        print(text)
-    if len(look_alike) > _SHOWN:
-        print(f"... and {len(look_alike) - _SHOWN} more that look alike")
+    _print_some([f"remark: {text}" for _, text in remarks], "remarks")
+    _print_some(look_alike, "that look alike")
     bad = {index for index, _ in problems}
     if arguments.clean:
         left = [index for index in range(len(dataset)) if index not in bad]
         dataset.write_part(left, arguments.clean)
         print(f"{arguments.clean}: {len(left)} of {len(dataset)} images")
     if problems:
-        raise ValueError(f"{dataset.address}: {len(problems)} problems in {len(dataset)} images")
-    print(f"{dataset.address}: {len(dataset)} images, no problems; {len(look_alike)} look alike")
+        text = f"{dataset.address}: {len(problems)} problems in {len(dataset)} images"
+        # Without an image to leave out there is nothing to clean.
+        way_out = "" if arguments.clean or bad <= {None} else dataset.way_out()
+        raise ValueError("; ".join(filter(None, [text, way_out])))
+    counts = f"{len(remarks)} remarks, " if remarks else ""
+    print(f"{dataset.address}: {len(dataset)} images, no problems; {counts}{len(look_alike)} look alike")
     return 0
+
+
+def _print_some(lines, what):
+    """Prints the first lines, and how many more there are of `what`."""
+    for line in lines[:_SHOWN]:
+        print(line)
+    if len(lines) > _SHOWN:
+        print(f"... and {len(lines) - _SHOWN} more {what}")
 
 
 def _other(arguments, address, class_names):

@@ -52,5 +52,24 @@ def _kind_of(address):
 
         return CocoDataset
     raise ValueError(
-        f"{address}: expected VOC (Annotations/*.xml) or COCO (annotations/*.json), found neither"
+        f"{address}: expected VOC (Annotations/*.xml) or COCO (annotations/*.json), found {_other_layout(folder)}"
     )
+
+
+def _other_layout(folder):
+    """What a folder holds that is neither VOC nor COCO, and how to make it one of them, for a message."""
+    exported = next(folder.glob("*/_annotations.coco.json"), None)
+    if exported:
+        split = exported.parent.name
+        return (
+            f"{split}/{exported.name}: COCO laid out otherwise; copy it to annotations/instances_{split}.json "
+            f"and leave the images in {split}"
+        )
+    # labels/*.txt, labels/train/*.txt or train/labels/*.txt
+    if any(any(folder.glob(pattern)) for pattern in ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")):
+        return (
+            "YOLO's (labels/*.txt). Export it as COCO or Pascal VOC from the tool it was marked with, or convert it: "
+            "pip install supervision; DetectionDataset.from_yolo(IMAGES, LABELS, 'data.yaml')"
+            ".as_pascal_voc('OUT/JPEGImages', 'OUT/Annotations')"
+        )
+    return "neither"

@@ -3,72 +3,108 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from ..files import replacing
-from ..image_file import read_image
-from .check import find_problems
-from .dataset import Annotation, Dataset
+from .dataset import Annotation
+from .folder import FolderDataset
+
+# What is kept of the annotation file, which may be hundreds of megabytes in each process: no polygons, no captions.
+_IMAGE_ENTRIES = ("id", "file_name", "height", "width")
+_NO_OBJECTS = np.empty((0, 7))
 
 
-class CocoDataset(Dataset):
+class CocoDataset(FolderDataset):
     """A COCO folder; see `open_dataset`. Crowds (iscrowd) are difficult.
 
-    The images lie in images/<split>, <split>, images, or the folder itself. Categories are in order of id.
+    The images lie in images/<split>, <split>, images, or the folder itself. Categories are in order of id; one without
+    a box is a class too.
     """
 
     difficult_is_crowd = True
 
     def __init__(self, folder, split="", class_names=()):
         folder = Path(folder)
-        self._names_are_given = bool(class_names)
         self._file = _annotation_file(folder, split)
         content = _read_json(self._file)
-        categories = sorted(content["categories"], key=lambda category: category["id"])
-        self._category_names = {category["id"]: category["name"] for category in categories}
-        self._images = sorted(content["images"], key=lambda image: image["id"])
-        self._objects = {image["id"]: [] for image in self._images}
-        for item in content["annotations"]:
-            self._objects.setdefault(item["image_id"], []).append(item)
-        places = [folder / "images" / split, folder / split, folder / "images", folder]
-        self._image_folder = next(place for place in places if place.is_dir())
-        super().__init__(str(self._file), class_names or tuple(self._category_names.values()))
+        categories = sorted(content["categories"], key=_by_id)
+        self._category_names = tuple(category["name"] for category in categories)
+        self._images = [
+            {key: image[key] for key in _IMAGE_ENTRIES if key in image}
+            for image in sorted(content["images"], key=_by_id)
+        ]
+        numbers = {category["id"]: number for number, category in enumerate(categories)}
+        self._objects, self._wrong = _group_objects(content["annotations"], numbers)
+        if len(numbers) != len(categories):
+            raise ValueError(f"{self._file}: categories: expected each id once")
+        self._folder = folder
+        self._image_folder = _image_folder(folder, split, self._images)
+        clean = self._file.with_stem(f"{self._file.stem}-clean")
+        super().__init__(folder, split, str(self._file), class_names or self._category_names, clean)
 
     def __len__(self):
         return len(self._images)
 
-    def image_name(self, index):
-        return str(self._image_path(index))
-
-    def image(self, index):
-        return read_image(self._image_path(index), turned=False)
-
     def annotation(self, index):
         image = self._images[index]
-        objects = self._objects[image["id"]]
         try:
-            boxes = np.array([item["bbox"] for item in objects], np.float64).reshape(-1, 4)
-            boxes[:, 2:] += boxes[:, :2]  # x y w h
-            names = tuple(self._category_names[item["category_id"]] for item in objects)
-            difficult = np.array([bool(item.get("iscrowd", 0)) for item in objects], bool)
+            if image["id"] in self._wrong:
+                raise ValueError(self._wrong[image["id"]])
             size = int(image["height"]), int(image["width"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{self._file}: image {image['id']}: an entry is missing or wrong: {error}"
             ) from None
-        return Annotation(boxes, names, difficult, size)
+        objects = self._objects.get(image["id"], _NO_OBJECTS)
+        boxes = objects[:, :4].copy()
+        boxes[:, 2:] += boxes[:, :2]  # x y w h
+        names = tuple(self._category_names[number] for number in objects[:, 5].astype(int))
+        return Annotation(boxes, names, objects[:, 6].astype(bool), size)
 
-    def problems(self, indices=None):
-        return find_problems(self, self._image_path, not self._names_are_given, indices)
+    def areas(self, index):
+        """(N,) float64: `area` of the file, mostly that of the mask, as COCO's own scoring takes it."""
+        self.annotation(index)  # raises what is wrong with the image's entries
+        return self._objects.get(self._images[index]["id"], _NO_OBJECTS)[:, 4].copy()
+
+    def findings(self, indices=None):
+        problems, remarks = super().findings(indices)
+        counts = Counter(image["id"] for image in self._images)
+        problems += [
+            (
+                index,
+                f"{self._file}: image {image.get('file_name')}: its id {image['id']!r} is there more than once",
+            )
+            for index, image in enumerate(self._images)
+            if counts[image["id"]] > 1
+        ]
+        strays = [key for key in {**self._objects, **self._wrong} if key not in counts]
+        if strays:
+            problems.append((None, self._stray_problem(strays, counts)))
+        return problems, remarks
+
+    def _stray_problem(self, strays, known):
+        """Of annotations that would vanish. strays: image_ids that no image has.   known: ids of the images."""
+        as_text = {str(key): key for key in known}
+        stray = next((key for key in strays if str(key) in as_text), strays[0])
+        text = f"{self._file}: annotations of {len(strays)} images that it does not list, such as image_id {stray!r}"
+        if str(stray) in as_text:
+            text += f"; the images have {as_text[str(stray)]!r}: expected the same type"
+        return text
 
     def write_part(self, indices, path):
-        images = [self._images[i] for i in indices]
+        content = _read_json(self._file)
+        everything = sorted(content["images"], key=_by_id)
+        # Below the data set's folder, so that they are found under whatever name the part has.
+        names = [self._image_path(i).relative_to(self._folder).as_posix() for i in indices]
+        images = [{**everything[i], "file_name": name} for i, name in zip(indices, names)]
+        kept = {image["id"] for image in images}
         part = {
-            **_read_json(self._file),
+            **content,
             "images": images,
-            "annotations": [item for image in images for item in self._objects[image["id"]]],
+            "annotations": [item for item in content["annotations"] if item["image_id"] in kept],
         }
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(part) + "\n", encoding="utf-8")
@@ -94,6 +130,40 @@ def _annotation_file(folder, split):
     return fitting[0]
 
 
+def _by_id(entry):
+    """A key to sort by that takes numbers and texts."""
+    return isinstance(entry["id"], str), entry["id"]
+
+
+def _group_objects(annotations, numbers):
+    """The objects of each image, and what is wrong with those of some.
+
+    numbers: dict category id -> number of the class.
+    Returns (dict image id -> (N, 7) float64 x y w h, area, number of the class, crowd or not;
+    dict image id -> text).
+    """
+    objects, wrong = {}, {}
+    for item in annotations:
+        try:
+            x, y, width, height = map(float, item["bbox"])
+            area = float(item.get("area", width * height))
+            row = x, y, width, height, area, numbers[item["category_id"]], bool(item.get("iscrowd", 0))
+        except (KeyError, TypeError, ValueError) as error:
+            wrong.setdefault(item["image_id"], str(error))
+        else:
+            objects.setdefault(item["image_id"], []).append(row)
+    return {key: np.array(rows, np.float64) for key, rows in objects.items()}, wrong
+
+
+def _image_folder(folder, split, images):
+    """The first of the usual places that has one of the first images; the first that exists where none has."""
+    places = [folder / "images" / split, folder / split, folder / "images", folder]
+    places = [place for place in places if place.is_dir()]
+    names = [str(image.get("file_name", "")) for image in images[:10]]
+    found = (place for place in places if any(name and (place / name).is_file() for name in names))
+    return next(found, places[0])
+
+
 def _read_json(path):
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -108,5 +178,9 @@ def _read_json(path):
             if not isinstance(item, dict) or any(entry not in item for entry in entries):
                 raise ValueError(
                     f"{path}: {key}: expected objects with {', '.join(entries)}, got {item!r:.80}"
+                )
+            if not isinstance(item[entries[0]], (int, float, str)):
+                raise ValueError(
+                    f"{path}: {key}: {entries[0]}: expected a number or a text, got {item[entries[0]]!r:.80}"
                 )
     return content

@@ -72,19 +72,37 @@ class Dataset(ABC):
     def annotation(self, index):
         """The Annotation of an image. Raises FileNotFoundError or ValueError naming the file."""
 
-    def problems(self, indices=None):
-        """What is wrong with the images and their truth, decoding none: list of (index, text that names the
-        file); index None for what concerns the whole set. indices: to go over, such as a progress bar."""
-        return []
+    def areas(self, index):
+        """(N,) float64 areas of an image's objects, by which scoring tells small from large ones: of their boxes."""
+        boxes = self.truth(index).boxes.astype(np.float64)
+        return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+
+    def findings(self, indices=None):
+        """What is wrong with the images and their truth, and what is odd, decoding none: (problems, remarks).
+
+        Both are lists of (index, text that names the file); index None for what concerns the whole set. Remarks are
+        for people to judge and stop nothing. indices: to go over, such as a progress bar.
+        """
+        return [], []
 
     def check(self):
-        """Raises one ValueError that names each offending file (the first ten, and how many more)."""
-        problems = [text for _, text in self.problems()]
+        """The remarks, list of text. Raises one ValueError that names each offending file (the first ten, and how
+        many more) and the command that writes the list of the others."""
+        problems, remarks = self.findings()
         if problems:
-            count = f"{len(problems)} problems: " if len(problems) > 1 else ""
-            rest = len(problems) - _SHOWN
-            more = f"; and {rest} more" if rest > 0 else ""
-            raise ValueError(f"{self.address}: {count}{'; '.join(problems[:_SHOWN])}{more}")
+            texts = [text for _, text in problems]
+            count = f"{len(texts)} problems: " if len(texts) > 1 else ""
+            more = [f"and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
+            # Without an image to leave out there is nothing to clean.
+            way_out = [self.way_out()] if any(index is not None for index, _ in problems) else []
+            raise ValueError(
+                f"{self.address}: {count}{'; '.join([*texts[:_SHOWN], *more, *filter(None, way_out)])}"
+            )
+        return [text for _, text in remarks]
+
+    def way_out(self):
+        """What to do about images with problems, for a message; empty where there is nothing."""
+        return ""
 
     def write_part(self, indices, path):
         """Writes the images `indices` to `path` in the form in which such a data set lists a split.

@@ -46,7 +46,7 @@ def take_prints(dataset, indices=None):
         try:
             image = dataset.image(index)
         except (ValueError, OSError) as error:
-            problems.append((index, str(error)))
+            problems.append((index, str(error.__cause__ or error)))  # without the advice to run this check
             continue
         taken.append(index)
         digests.append(hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest())

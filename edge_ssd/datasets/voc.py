@@ -9,13 +9,16 @@ from xml.parsers import expat
 import numpy as np
 
 from ..files import replacing
-from ..image_file import read_image, read_image_size
+from ..image_file import read_image_size
 from ..sources.address import IMAGE_SUFFIXES
-from .check import find_problems
-from .dataset import Annotation, Dataset
+from .dataset import Annotation
+from .folder import FolderDataset
+
+# A class's list has a second column: the class is not there, there but difficult, there.
+_PRESENCE = ("-1", "0", "1")
 
 
-class VocDataset(Dataset):
+class VocDataset(FolderDataset):
     """A VOC folder; see `open_dataset`.
 
     Class names come from `class_names`, else from classes.txt (a line each), else from the XML files, sorted.
@@ -23,23 +26,17 @@ class VocDataset(Dataset):
 
     def __init__(self, folder, split="", class_names=()):
         folder = Path(folder)
-        self._names_are_given = bool(class_names)
         self._annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
         images = folder / "JPEGImages"
         self._images = {p.stem: p for p in sorted(images.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
         self._folder = folder
-        self._stems = _read_split(folder, split) if split else tuple(self._annotations)
+        self._stems = _read_split(folder, split, self._annotations) if split else tuple(self._annotations)
         address = f"{folder}, split {split}" if split else str(folder)
-        super().__init__(address, class_names or self._own_class_names())
+        clean = folder / "ImageSets" / "Main" / f"{split or 'all'}-clean.txt"
+        super().__init__(folder, split, address, class_names or self._own_class_names(), clean)
 
     def __len__(self):
         return len(self._stems)
-
-    def image_name(self, index):
-        return str(self._image_path(index))
-
-    def image(self, index):
-        return read_image(self._image_path(index), turned=False)
 
     def annotation(self, index):
         stem = self._stems[index]
@@ -51,10 +48,6 @@ class VocDataset(Dataset):
             size = read_image_size(self._image_path(index))
             found = Annotation(found.boxes, found.names, found.difficult, size)
         return found
-
-    def problems(self, indices=None):
-        # Names given from outside may be more than this part of the data shows.
-        return find_problems(self, self._image_path, not self._names_are_given, indices)
 
     def write_part(self, indices, path):
         with replacing(path) as temporary:
@@ -78,14 +71,31 @@ class VocDataset(Dataset):
         return tuple(sorted(names))
 
 
-def _read_split(folder, split):
+def _read_split(folder, split, known_stems):
+    """The stems that a list names, tuple of str, in its order."""
     lists = folder / "ImageSets" / "Main"
     path = lists / f"{split}.txt"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
         raise FileNotFoundError(f"{path}: no such split; there is: {known}")
-    lines = _lines(path)
-    return tuple(line.split()[0] for line in lines if line.strip())  # a class's list has a second column
+    return tuple(_stem(line, known_stems) for line in _lines(path) if line.strip())
+
+
+def _stem(line, known_stems):
+    """The annotation that a line of a list names: names may have blanks, columns or an image's suffix behind them."""
+    words = line.split()
+    name = line.strip()
+    if len(words) > 1 and words[-1] in _PRESENCE:
+        name = name[: -len(words[-1])].rstrip()
+    readings = [line, line.strip(), name]
+    readings += [_without_suffix(reading) for reading in readings]
+    readings += [words[0], _without_suffix(words[0])]
+    return next((reading for reading in readings if reading in known_stems), name)
+
+
+def _without_suffix(name):
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _lines(path):

@@ -29,10 +29,11 @@ class _Evaluator(COCOeval):
 
 
 def coco_scores(predictions):
-    """AP over IoU 0.5 to 0.95, AP50, AP75, AP by size of the box, AR, and AP of each class.
+    """AP over IoU 0.5 to 0.95, AP50, AP75, AP by size of the object, AR, and AP of each class.
 
     AR: recall over the same IoUs with the best 1, 10 and 100 detections of an image, and by size with 100.
-    Sizes: area of the box below 32^2, to 96^2, and above. At most 100 detections of an image count.
+    Sizes: area below 32^2, to 96^2, and above, of an object as `predictions.areas` has it (COCO files have the mask's),
+    of a detection that of its box. At most 100 detections of an image count.
     Returns (dict of float, dict class name -> {"AP", "AP50"}); NaN where there is nothing to find.
     """
     with contextlib.redirect_stdout(io.StringIO()):  # it reports on its own progress
@@ -71,8 +72,10 @@ def _mean(values):
 def _ground_truth(predictions):
     entries = []
     for image_id, truth in enumerate(predictions.truths):
-        for box, label, difficult in zip(truth.boxes, truth.labels, truth.difficult):
+        for k, (box, label, difficult) in enumerate(zip(truth.boxes, truth.labels, truth.difficult)):
             entry = _entry(len(entries) + 1, image_id, box, label)
+            if predictions.areas:
+                entry["area"] = float(predictions.areas[image_id][k])
             entry["difficult"] = int(difficult)
             entry["iscrowd"] = int(difficult and predictions.difficult_is_crowd)
             entries.append(entry)

@@ -15,6 +15,7 @@ class Predictions:
     """Detections and truths of the same images, labels indexing `class_names`.
 
     difficult_is_crowd: see `Dataset`.   left_out: detections of classes that the data set does not have.
+    areas: of each image (N,) float64, by which its N objects are small or large; those of the boxes when empty.
     """
 
     class_names: tuple[str, ...]
@@ -22,6 +23,7 @@ class Predictions:
     detections: tuple[Detections, ...]
     difficult_is_crowd: bool = False
     left_out: int = 0
+    areas: tuple[np.ndarray, ...] = ()
 
     def __post_init__(self):
         if len(self.truths) != len(self.detections):
@@ -35,12 +37,13 @@ def predict(detect, dataset, class_names=(), progress=False):
     if not len(dataset):
         raise ValueError(f"{dataset.address}: no images to evaluate on")
     table = _label_table(class_names or dataset.class_names, dataset)
-    truths, detections, left_out = [], [], 0
+    truths, areas, detections, left_out = [], [], [], 0
 
     def images():
         for index in _shown(range(len(dataset)), progress):
             # With its image: a data set may render both at once, and keep the latest alone.
             truths.append(dataset.truth(index))
+            areas.append(dataset.areas(index))
             yield dataset.image(index)
 
     everything = detect.detect_all(images()) if hasattr(detect, "detect_all") else map(detect, images())
@@ -49,7 +52,12 @@ def predict(detect, dataset, class_names=(), progress=False):
         detections.append(found[found.labels >= 0])
         left_out += len(found) - len(detections[-1])
     return Predictions(
-        dataset.class_names, tuple(truths), tuple(detections), dataset.difficult_is_crowd, left_out
+        dataset.class_names,
+        tuple(truths),
+        tuple(detections),
+        dataset.difficult_is_crowd,
+        left_out,
+        tuple(areas),
     )
 
 

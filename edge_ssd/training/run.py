@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -120,12 +122,12 @@ def _check_resumed(run, checkpoint, options, history):
 def _open_data(run):
     """The data sets to train on and, or None, to validate on, checked."""
     train_set = open_dataset(run.data, run.split)
-    train_set.check()
+    _say_remarks(train_set)
     if not run.val:
         return train_set, None
     load_coco_scorer()  # what is missing is said before the first epoch
     val_set = open_dataset(run.val, run.val_split, train_set.class_names)
-    val_set.check()
+    _say_remarks(val_set)
     names, val_names = ({s.image_name(i) for i in range(len(s))} for s in (train_set, val_set))
     if common := names & val_names:
         raise ValueError(
@@ -133,6 +135,13 @@ def _open_data(run):
             "give --split and --val-split, or other data"
         )
     return train_set, val_set
+
+
+def _say_remarks(dataset):
+    """Raises ValueError for what is wrong with a data set; prints what only people can judge."""
+    for remark in dataset.check() or ():
+        if os.environ.get("RANK", "0") == "0":  # torchrun's name for one of several processes
+            print(f"remark: {remark}", file=sys.stderr)
 
 
 def _train_options(checkpoint, given):
