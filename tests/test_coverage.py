@@ -87,7 +87,18 @@ def test_each_level_takes_the_objects_that_its_cells_can_match():
     sizes = fit_levels(objects(*small, *large), (64, 64), [(8, 8), (16, 16), (32, 32)], [1, 1, 2])
     np.testing.assert_allclose(sizes[0], [[20, 20]])
     np.testing.assert_allclose(sizes[1], [[50, 50]])
-    np.testing.assert_allclose(sizes[2][0], [72, 72])  # no objects: 2.25 steps
+    # No objects: 2.25 steps would be 72, more than the input.
+    np.testing.assert_allclose(sizes[2], [[64, 64], [64, 64 / 2**0.5]])
+
+
+@pytest.mark.parametrize("input_size", [(320, 320), (192, 320)])
+def test_fitted_boxes_are_no_larger_than_the_input_and_all_differ(input_size):
+    steps = [tuple(size / cells for size in input_size) for cells in (20, 10, 5, 3, 2, 1)]
+    found = fit_levels(objects((0, 0, 0.1, 0.1)), input_size, steps, [6] * 6)
+    for sizes in found:
+        assert (sizes <= input_size[::-1]).all()
+        assert len(np.unique(sizes.round(3), axis=0)) == 6
+    np.testing.assert_allclose(found[0][0], 2.25 / 20 * np.sqrt(np.prod(input_size)))  # as ever where it fits
 
 
 def test_command_fits_aligns_and_writes_what_training_uses(tmp_path, capsys):

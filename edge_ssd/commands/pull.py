@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from . import new_parser
 
 DESCRIPTION = """\
 Download torchvision's COCO weights, check their hash and write them as NAME.onnx with its spec: 90 category names, of
 which ten, "N/A", stand for numbers that COCO never used. A download that breaks off goes on where it stopped.
+Training on other classes starts from the downloaded weights: edge-ssd train --weights NAME.
 
   edge-ssd pull ssdlite320-coco
   edge-ssd pull ssd300-coco --out models
@@ -24,8 +27,10 @@ def add_parser(subparsers):
 
 def main(arguments):
     """Downloads and converts; returns the exit code. Known errors come out as exceptions."""
-    from ..training.published import pull
+    from ..training.published import PUBLISHED, pull
 
-    path = pull(arguments.name, arguments.out, arguments.url)
+    path, weights = pull(arguments.name, arguments.out, arguments.url)
     print(f"{path} and {path.with_suffix('.json').name}")
+    print(f"from {weights}; to train on other classes from them:")
+    print(f"edge-ssd train --arch {PUBLISHED[arguments.name].arch} --weights {quote(str(weights))} ...")
     return 0

@@ -89,8 +89,8 @@ def add_parser(subparsers):
         "--weights",
         default="",
         metavar="F.pt",
-        help="start from this checkpoint of the same network, or from torchvision's weights; heads of other "
-        "classes are made anew",
+        help="start from this checkpoint of the same network, from torchvision's weights, or from what edge-ssd pull "
+        "has fetched (ssd300-coco, ssdlite320-coco); classes of the same name keep their heads, others are made anew",
     )
     start.add_argument(
         "--base-weights",

@@ -144,8 +144,8 @@ def fit_levels(objects, input_size, steps, counts):
 
     An object belongs to the coarsest map whose step is at most LEAST_STEPS-th of its scale, so that an object
     between two cells still overlaps boxes of theirs; smaller ones than that to the finest. A map with
-    fewer objects than boxes takes those of the scales that would be its own, and where there are none,
-    boxes of such scales in three shapes. Returns a list of (count, 2) float64 (w, h), input pixels.
+    too few objects has boxes of the scales that would be its own, in three shapes; none is wider or higher
+    than the input. Returns a list of (count, 2) float64 (w, h), input pixels.
     """
     sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]).astype(np.float64) * input_size[::-1]
     least = np.array([LEAST_STEPS * np.sqrt(np.prod(step)) for step in steps])
@@ -153,11 +153,17 @@ def fit_levels(objects, input_size, steps, counts):
     sizes = []
     for k, count in enumerate(counts):
         own = sides[level == k]
-        sizes.append(fit_sizes(own, count) if len(own) >= 4 * count else _even_sizes(least[k], count))
+        few = len(own) < 4 * count
+        sizes.append(_even_sizes(least[k], count, input_size) if few else fit_sizes(own, count))
     return sizes
 
 
-def _even_sizes(scale, count):
-    """(w, h) of `count` boxes from `scale` on: square, 2 : 1, 1 : 2, then the same at sqrt(2) times the scale, ..."""
+def _even_sizes(scale, count, input_size):
+    """(w, h) of `count` boxes from `scale` on: square, 2 : 1, 1 : 2, then the same at sqrt(2) times the scale, ...
+
+    From a smaller scale where the largest square would not fit in the input; sides are cut at it.
+    """
     shapes = [(1.0, 1.0), (2**0.5, 0.5**0.5), (0.5**0.5, 2**0.5)]
-    return np.array([np.array(shapes[k % 3]) * scale * 2 ** (k // 3 / 2) for k in range(count)])
+    scale = min(scale, min(input_size) / 2 ** ((count - 1) // 3 / 2))
+    sizes = np.array([np.array(shapes[k % 3]) * scale * 2 ** (k // 3 / 2) for k in range(count)])
+    return np.minimum(sizes, input_size[::-1])

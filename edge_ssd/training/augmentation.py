@@ -17,7 +17,7 @@ from ..resize import plan_resize
 
 # The paper's smallest IoU of a crop with an object. 0 stands for any crop.
 MIN_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
-# Crops that are tried for one overlap before the whole image is taken, as the authors do.
+# Crops that are tried, as many as the authors try for each overlap.
 CROP_TRIALS = 50
 # Standard deviation of a blur along x and along y, pixels of the input.
 BLUR = 0.3, 1.5
@@ -29,7 +29,7 @@ class AugmentOptions:
 
     crop, zoom_out, flip: probabilities.   crop_scale: smallest side of a crop, as a share of the image's.
     paste: probability that objects of other images are added; see `paste`.
-    turn: probability of a quarter or half turn, for cameras that look down on things.
+    turn: probability of a quarter or half turn, for cameras that look down on things; see `turned`.
     zoom_out_ratio: largest; the image then fills 1 / ratio of the input's side.
     blur: probability that the input is blurred, as by a lens out of focus or a moving camera.
     photometric: strength of brightness, contrast, saturation and hue noise; 1 is SSD's, 0 is none.
@@ -71,13 +71,14 @@ def augment(image, truth, spec, options, rng):
     spec: the model's SsdSpec; its size, colour order and way of resizing hold.
 
     Returns image (height, width, 3) uint8, boxes (M, 4) float32 corners normalised to the input, and the
-    (M,) indices of their objects. An object stays when its centre lies within the crop.
+    (M,) indices of their objects. An object stays when its centre lies within the crop; a difficult one or a
+    crowd when any of it does, because what is left of it is no background either.
     """
     boxes = truth.boxes
     if options.turn and rng.random() < options.turn:
-        image, boxes = turn(image, boxes, int(rng.integers(1, 4)))
+        image, boxes = turned(image, boxes, spec.input.resize == "stretch", rng)
     view = random_view(image.shape[:2], boxes, spec.input, options, rng)
-    boxes, kept = move_boxes(boxes, view, spec.input.size)
+    boxes, kept = move_boxes(boxes, view, spec.input.size, truth.difficult)
     image = render_view(image, view, spec.input)
     if rng.random() < options.flip:
         image = cv2.flip(image, 1)
@@ -98,6 +99,46 @@ def turn(image, boxes, quarters):
         boxes = np.stack([boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]], axis=1)
         image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
     return image, boxes
+
+
+def turned(image, boxes, keep_aspect, rng):
+    """The image and its boxes, (N, 4) corners in its pixels, after a random quarter or half turn.
+
+    keep_aspect: of a frame that is not square, a quarter turn takes the largest part that then has the
+    frame's own aspect ratio: stretched to the input, the whole would show shapes that the camera never
+    does. Boxes outside that part stay, outside the image. Half a turn where no object fits in the part.
+    """
+    quarters = int(rng.integers(1, 4))
+    height, width = image.shape[:2]
+    if keep_aspect and quarters != 2 and height != width:
+        part = _part_to_turn((height, width), boxes, rng)
+        if part is None:
+            quarters = 2
+        else:
+            x1, y1, x2, y2 = part
+            image, boxes = image[y1:y2, x1:x2], boxes - np.array([x1, y1, x1, y1], np.float32)
+    return turn(image, boxes, quarters)
+
+
+def _part_to_turn(image_size, boxes, rng):
+    """x1 y1 x2 y2, whole pixels, of the largest part that a quarter turn gives the aspect ratio of the image, in a
+    random place that holds a whole object, if there are any; None where no object fits."""
+    sides = np.array(image_size[::-1])
+    long = int(sides.argmax())
+    length = max(1, round(sides[1 - long] ** 2 / sides[long]))
+    low, high = 0, sides[long] - length
+    if len(boxes):
+        starts = np.maximum(0, np.ceil(boxes[:, long + 2] - length))
+        ends = np.minimum(high, np.floor(boxes[:, long]))
+        fitting = np.flatnonzero(starts <= ends)
+        if not len(fitting):
+            return None
+        row = fitting[rng.integers(len(fitting))]
+        low, high = int(starts[row]), int(ends[row])
+    start = int(rng.integers(low, high + 1))
+    first, last = np.zeros(2, int), sides.copy()
+    first[long], last[long] = start, start + length
+    return (*first.tolist(), *last.tolist())
 
 
 def random_view(source_size, boxes, spec, options, rng):
@@ -122,41 +163,50 @@ def random_crop(source_size, boxes, smallest, rng):
     """x1 y1 x2 y2 of a crop that overlaps an object enough, whole pixels; the whole image when none is found.
 
     smallest: share of the image's sides.   Aspect ratio from 1/2 to 2 (relative to square pixels).
+    The overlap is any of MIN_OVERLAPS for which there is a crop, each as likely as another: the authors draw
+    a crop for each and take one of those that they have found, at random. The crop holds the object's centre.
     """
     height, width = source_size
-    least = MIN_OVERLAPS[rng.integers(len(MIN_OVERLAPS))]
-    for _ in range(CROP_TRIALS):
-        w, h = rng.uniform(smallest, 1, 2) * (width, height)
-        if not 0.5 <= w / h <= 2:
-            continue
-        x, y = rng.uniform(0, (width - w, height - h))
-        x1, y1 = int(x), int(y)
-        crop = np.array([x1, y1, max(x1 + 1, int(x + w)), max(y1 + 1, int(y + h))], np.float32)
-        if len(boxes) == 0 or _overlaps(crop, boxes, least):
-            return tuple(int(v) for v in crop)
+    crops = _candidates(width, height, smallest, rng)
+    if len(boxes) == 0:
+        return tuple(crops[0].tolist()) if len(crops) else (0, 0, width, height)
+    iou = iou_matrix(crops.astype(np.float32), boxes)
+    overlaps = np.where(_centres_inside(boxes, crops[:, None]), iou, -1).max(axis=1)
+    for least in rng.permutation(MIN_OVERLAPS):
+        found = np.flatnonzero(overlaps >= least)
+        if len(found):
+            return tuple(crops[found[0]].tolist())
     return 0, 0, width, height
 
 
-def _overlaps(crop, boxes, least):
-    """Whether `crop` holds the centre of an object with which its IoU is at least `least`."""
-    return bool((_centres_inside(boxes, crop) & (iou_matrix(boxes, crop[None])[:, 0] >= least)).any())
+def _candidates(width, height, smallest, rng):
+    """(N, 4) int64 corners of random crops, those of CROP_TRIALS that have a permitted aspect ratio."""
+    size = np.array([width, height])
+    sides = rng.uniform(smallest, 1, (CROP_TRIALS, 2)) * size
+    sides = sides[(2 * sides > sides[:, ::-1]).all(axis=1)]
+    corners = rng.random(sides.shape) * (size - sides)
+    low = corners.astype(int)
+    return np.concatenate([low, np.maximum(low + 1, (corners + sides).astype(int))], axis=1)
 
 
-def _centres_inside(boxes, crop):
+def _centres_inside(boxes, crops):
+    """Boxes (N, 4) and crops (..., 4) that broadcast against them, such as (4,) or (M, 1, 4) -> (..., N) bool."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > crop[:2]) & (centres < crop[2:])).all(axis=1)
+    return ((centres > crops[..., :2]) & (centres < crops[..., 2:])).all(axis=-1)
 
 
-def move_boxes(boxes, view, input_size):
+def move_boxes(boxes, view, input_size, parts_stay=False):
     """Objects of the source in the frame of the input.
 
-    boxes: (N, 4) corners in source pixels.   Returns (M, 4) float32 corners normalised to the input, cut
-    at the crop's edge, of those whose centre is inside, and their (M,) indices.
+    boxes: (N, 4) corners in source pixels.   parts_stay: (N,) bool, those that stay with any part inside.
+    Returns (M, 4) float32 corners normalised to the input, cut at the crop's edge, of those whose centre is inside
+    or that stay, and their (M,) indices.
     """
     crop, place = np.array(view.crop, np.float32), np.array(view.place, np.float32)
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     cut = np.clip(boxes, np.tile(crop[:2], 2), np.tile(crop[2:], 2))
-    kept = np.flatnonzero(_centres_inside(boxes, crop) & (cut[:, 2:] > cut[:, :2]).all(axis=1))
+    inside = _centres_inside(boxes, crop) | parts_stay
+    kept = np.flatnonzero(inside & (cut[:, 2:] > cut[:, :2]).all(axis=1))
     scale = np.tile((place[2:] - place[:2]) / (crop[2:] - crop[:2]), 2)
     moved = (cut[kept] - np.tile(crop[:2], 2)) * scale + np.tile(place[:2], 2)
     return moved / np.tile(np.array(input_size[::-1], np.float32), 2), kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,14 +25,14 @@ class SsdLoss(nn.Module):
     """Smooth L1 on the offsets of matched priors, and softmax cross-entropy with hard negatives.
 
     spec: gives the priors and the variance.   iou_threshold, background_iou: see `match`; the defaults
-    are the paper's.   negatives_per_match: hard negatives for each match of an image.
+    are the paper's.   negatives_per_match: hard negatives for each match of an image, and of an image without a
+    match.
     mean_matches: function of the matches of this batch that gives what to divide by, when several processes have
     a part of the batch each: the mean over them, so that the mean of their gradients is that of the whole batch.
+    Without it they are counted here, at least 1.
     """
 
-    def __init__(
-        self, spec, iou_threshold=0.5, background_iou=0.5, negatives_per_match=3, mean_matches=float
-    ):
+    def __init__(self, spec, iou_threshold=0.5, background_iou=0.5, negatives_per_match=3, mean_matches=None):
         super().__init__()
         priors = torch.from_numpy(make_priors(spec))
         half = priors[:, 2:] / 2
@@ -40,13 +41,14 @@ class SsdLoss(nn.Module):
         self.variance = spec.variance
         self.thresholds = iou_threshold, background_iou
         self.negatives_per_match = negatives_per_match
-        self.mean_matches = mean_matches
+        self.mean_matches = mean_matches or partial(max, 1)
 
     def forward(self, loc, conf, targets):
         """loc (B, P, 4), conf (B, P, C) and the `Targets` of the batch -> Losses.
 
-        Divided by the matches of the whole batch; without any, both are 0. An image without objects
-        adds nothing: 3 negatives for each of its 0 matches.
+        Divided by the matches of the whole batch, at least 1. An image without a match has the hard negatives of
+        one match, so that pictures of nothing teach what is no object. The paper's data has no such images;
+        by its rule they would add nothing.
         """
         with torch.no_grad():
             matched = match(*targets, self.corners, *self.thresholds)
@@ -55,8 +57,6 @@ class SsdLoss(nn.Module):
             negative_image, negative_prior = hard_negatives(conf, matched, self.negatives_per_match)
         matches = len(image)
         divisor = self.mean_matches(matches)
-        if matches == 0:
-            return Losses(loc.sum() * 0, conf.sum() * 0, 0)
         wanted = encode(targets.boxes[image, object_index], self.priors[prior], self.variance)
         loc_loss = F.smooth_l1_loss(loc[image, prior].float(), wanted, reduction="sum")
         # Only the rows that count: a softmax over all priors and its gradient would cost more than the matching.
@@ -69,11 +69,13 @@ class SsdLoss(nn.Module):
 def hard_negatives(conf, matched, per_match):
     """The background priors that look least like background.
 
-    conf: (B, P, C).   matched: (B, P), see `match`.   per_match: how many for each match of an image.
+    conf: (B, P, C).   matched: (B, P), see `match`.   per_match: how many for each match of an image; an image
+    without any has as many as for one.
     Returns (image, prior), both (N,) int64.
     """
     background = matched == BACKGROUND
-    counts = (per_match * (matched >= 0).sum(dim=1)).minimum(background.sum(dim=1))
+    matches = (matched >= 0).sum(dim=1).clamp(min=1)
+    counts = (per_match * matches).minimum(background.sum(dim=1))
     conf = conf.detach().float()
     # The sum of exp(conf - conf of background): its logarithm is the loss, its order is the same.
     hardness = (conf - conf[..., :1]).exp_().sum(dim=2).masked_fill_(~background, -1)

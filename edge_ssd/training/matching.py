@@ -7,6 +7,8 @@ import torch
 BACKGROUND = -1
 IGNORED = -2
 
+# A prior of which more than this share lies in a difficult object is not background.
+_INSIDE = 0.5
 # Pairs of object and prior that are handled in one go: on a CPU those of about one image, which its cache
 # holds (a whole batch takes twice as long), on a GPU what bounds the memory.
 _CHUNK_PAIRS = {"cpu": 1 << 17, "gpu": 1 << 26}
@@ -23,7 +25,10 @@ def match(boxes, labels, difficult, priors, iou_threshold=0.5, background_iou=0.
     A prior takes the object with which its IoU is highest, where that is > iou_threshold. Before that,
     each object takes the prior with which its IoU is highest; when two want the same one, the higher IoU
     wins. Priors that fall to a difficult object are IGNORED: neither that object nor background; and so
-    are those whose highest IoU is > background_iou without being enough for a match (the paper has none).
+    are those whose highest IoU is > background_iou without being enough for a match (the paper has none),
+    and those without a match that lie in a difficult object by more than half of their own area. In a crowd
+    these are single ones of it, and the hardest of all negatives; scoring ignores a detection by the same
+    share. It holds for an object that is merely hard to tell, too: its inside is no background either.
 
     Returns (B, P) int64: index into G, BACKGROUND or IGNORED.
     """
@@ -46,8 +51,16 @@ def _match_together(boxes, labels, difficult, priors, iou_threshold, background_
     iou.scatter_(2, best_prior[..., None], claims[..., None])
     value, index = iou.max(dim=1)  # (B, P)
     index = torch.where(torch.gather(difficult, 1, index), IGNORED, index)
-    unmatched = torch.where(value > background_iou, IGNORED, BACKGROUND)
-    return torch.where(value > iou_threshold, index, unmatched)
+    near = (value > background_iou) | _lie_inside(boxes, difficult, priors)
+    return torch.where(value > iou_threshold, index, torch.where(near, IGNORED, BACKGROUND))
+
+
+def _lie_inside(boxes, difficult, priors):
+    """(B, P) bool: whether more than _INSIDE of a prior lies in one difficult object."""
+    if not difficult.any():
+        return torch.zeros((), dtype=torch.bool, device=boxes.device)
+    shares = _intersections(boxes, priors).div_((priors[:, 2:] - priors[:, :2]).prod(dim=1))
+    return ((shares > _INSIDE) & difficult[..., None]).any(dim=1)
 
 
 def batch_iou(boxes, priors):
@@ -56,12 +69,18 @@ def batch_iou(boxes, priors):
     Empty boxes have IoU 0. In place where it can be: this is the most memory that training touches
     outside the network.
     """
+    inter = _intersections(boxes, priors)
+    areas = [(corners[..., 2:] - corners[..., :2]).prod(dim=-1) for corners in (boxes, priors)]
+    union = (areas[0][..., None] + areas[1]).sub_(inter)
+    return inter.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
+
+
+def _intersections(boxes, priors):
+    """Areas that corners (B, G, 4) and (P, 4) share, (B, G, P)."""
     x1, y1, x2, y2 = boxes[..., None].unbind(2)  # each (B, G, 1)
     px1, py1, px2, py2 = priors.unbind(1)  # each (P,)
     inter = torch.minimum(x2, px2).sub_(torch.maximum(x1, px1)).clamp_(min=0)
-    inter *= torch.minimum(y2, py2).sub_(torch.maximum(y1, py1)).clamp_(min=0)
-    union = ((x2 - x1) * (y2 - y1) + (px2 - px1) * (py2 - py1)).sub_(inter)
-    return inter.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
+    return inter.mul_(torch.minimum(y2, py2).sub_(torch.maximum(y1, py1)).clamp_(min=0))
 
 
 def encode(boxes, priors, variance):

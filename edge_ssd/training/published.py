@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .checkpoint import load_weights, read_weights
 from .download import cache_folder, download
-from .export_onnx import export_onnx
 from .models import build_model
 
 
@@ -17,6 +17,11 @@ class Published:
 
     arch: str
     url: str
+
+    @property
+    def file(self):
+        """Name of the file of weights, which ends in the first digits of its hash."""
+        return self.url.rsplit("/", 1)[-1]
 
 
 PUBLISHED = {
@@ -42,12 +47,22 @@ COCO_NAMES = (
 COCO_NAMES = tuple(name.replace("_", " ") for name in COCO_NAMES.split())
 
 
+class Pulled(NamedTuple):
+    """model: Path of the ONNX file.   weights: Path of the file that was downloaded."""
+
+    model: Path
+    weights: Path
+
+
 def pull(name, folder, url="", cache=None):
-    """Downloads the weights `name` and writes them as folder/NAME.onnx with its spec; returns that path.
+    """Downloads the weights `name` and writes them as folder/NAME.onnx with its spec.
 
     name: a key of PUBLISHED.   url: another address of the same file.   cache: folder of downloads.
-    Raises ValueError for an unknown name or content, FileNotFoundError without `folder`, OSError as `download`.
+    Returns Pulled. Raises ValueError for an unknown name or content, FileNotFoundError without `folder`, OSError as
+    `download`.
     """
+    from .export_onnx import export_onnx  # needs onnx, which a training does not
+
     if name not in PUBLISHED:
         raise ValueError(f"name: expected one of {', '.join(PUBLISHED)}, got {name!r}")
     folder = Path(folder)
@@ -59,4 +74,24 @@ def pull(name, folder, url="", cache=None):
     load_weights(model, read_weights(file), file)
     path = folder / f"{name}.onnx"
     export_onnx(model.eval(), model.spec(COCO_NAMES), path)
+    return Pulled(path, file)
+
+
+def weights_path(name):
+    """Path of a file of weights, or of those that `pull` has downloaded for a name such as "ssd300-coco".
+
+    Raises FileNotFoundError, with the command that makes it one, for such a name without its file.
+    """
+    path = Path(name)
+    if name not in PUBLISHED or path.exists():
+        return path
+    path = cache_folder() / PUBLISHED[name].file
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: not on this machine yet; edge-ssd pull {name}")
     return path
+
+
+def published_classes(path):
+    """Names of the classes of the published file of weights `path`, known by its name; () for any other."""
+    known = Path(path).name in {published.file for published in PUBLISHED.values()}
+    return COCO_NAMES if known else ()

@@ -31,8 +31,9 @@ class RunOptions:
     input_size: side of the network's square input, or "HEIGHTxWIDTH"; finest_stride, neck: see
     `models.build_model`; empty and 0 take the architecture's own.
     resume: checkpoint of the run to go on with; whatever is empty is then as it was in that run.
-    weights: checkpoint of the same network to start from, of any input size and classes, or a file of plain
-    weights, such as torchvision's.   base_weights: torchvision's classifier; see `base_weights`.
+    weights: checkpoint of the same network to start from, of any input size and classes, a file of plain weights,
+    such as torchvision's, or the name of what `edge-ssd pull` has fetched.   base_weights: torchvision's
+    classifier; see `base_weights`.
     """
 
     data: str = ""
@@ -87,7 +88,8 @@ def train(run, given=None):
     train_set, val_set = _open_data(run)
     torch.manual_seed(options.seed)
     if checkpoint:
-        model, spec = resumed_model(run, checkpoint, train_set.class_names)
+        priors = (given or {}).get("priors", "")
+        model, spec = resumed_model(run, checkpoint, train_set.class_names, priors)
     else:
         model, spec = new_model(run, options, train_set.class_names)
     try:

@@ -24,6 +24,7 @@ from edge_ssd.training.augmentation import (
 )
 
 STRETCH = InputSpec("image", 60, 80, "bgr", (100, 110, 120), (1, 1, 1))
+NOTHING = SimpleNamespace(boxes=np.empty((0, 4), np.float32), difficult=np.empty(0, bool))
 LETTERBOX = InputSpec("image", 80, 80, "bgr", (0, 0, 0), (1, 1, 1), "letterbox", (7, 8, 9))
 
 
@@ -63,7 +64,7 @@ def test_box_lies_on_the_object_in_every_view(spec, seed):
 
 def test_without_augmentation_the_view_is_the_runtimes_resize():
     image = np.random.default_rng(0).integers(0, 256, (123, 97, 3), np.uint8)
-    truth = SimpleNamespace(boxes=np.empty((0, 4), np.float32))
+    truth = NOTHING
     model = SimpleNamespace(input=STRETCH)
     view, boxes, _ = augment(image, truth, model, AUGMENTATIONS["none"], np.random.default_rng(0))
     np.testing.assert_array_equal(view, cv2.resize(image, (80, 60), interpolation=cv2.INTER_LINEAR))
@@ -84,7 +85,7 @@ def test_blur_leaves_the_object_in_its_place():
 def test_colours_come_in_the_order_of_the_spec():
     image = np.zeros((60, 80, 3), np.uint8)
     image[..., 0] = 200  # blue
-    truth = SimpleNamespace(boxes=np.empty((0, 4), np.float32))
+    truth = NOTHING
     rgb = InputSpec("image", 60, 80, "rgb", (0, 0, 0), (1, 1, 1))
     view, _, _ = augment(
         image, truth, SimpleNamespace(input=rgb), AUGMENTATIONS["none"], np.random.default_rng(0)
@@ -116,6 +117,23 @@ def test_object_stays_when_its_centre_is_in_the_crop(box, kept):
     assert (indices.tolist() == [0]) is kept
 
 
+def test_what_is_left_of_a_crowd_stays_and_of_an_object_does_not():
+    image, truth = np.zeros((60, 80, 3), np.uint8), scene((60, 80), (0, 0, 80, 60))[1]
+    crops = AugmentOptions(crop=1, crop_scale=0.3, zoom_out=0, flip=0, photometric=0)
+    truth.boxes = np.array([[0, 0, 80, 60], [0, 0, 80, 60], [30, 25, 34, 28]], np.float32)
+    truth.difficult, model = np.array([True, False, False]), SimpleNamespace(input=STRETCH)
+    # The centre of all is (40, 30); crops follow any of them, or only the third, which lies beside it.
+    kept = [augment(image, truth, model, crops, np.random.default_rng(seed)) for seed in range(200)]
+    assert all(0 in indices for _, _, indices in kept)
+    assert any(1 not in indices for _, _, indices in kept)
+    for _, boxes, indices in kept:
+        np.testing.assert_allclose(boxes[indices == 0], [[0, 0, 1, 1]], rtol=1e-6)
+    _, none = move_boxes(
+        np.array([[50, 50, 60, 60]]), View((10, 10, 50, 50), (0, 0, 80, 60)), (60, 80), [True]
+    )
+    assert none.tolist() == []
+
+
 def test_box_is_cut_at_the_crop_and_scaled_to_its_place():
     boxes, _ = move_boxes(np.array([[0, 20, 30, 30]]), View((10, 10, 50, 50), (40, 30, 80, 60)), (60, 80))
     # x: (10..30 - 10) / 40 of 40 px from 40 on: 40..60 of 80; y: (20..30 - 10) / 40 of 30 px from 30 on: 37.5..45 of 60
@@ -139,6 +157,21 @@ def test_crop_overlaps_an_object_as_much_as_it_has_to():
         assert y1 < 140 < y2
     overlaps = np.array([iou_matrix(np.array([crop], np.float32), boxes)[0, 0] for crop in crops])
     assert (overlaps > 0.3).mean() > 0.2
+
+
+def test_a_small_object_gets_a_crop_whatever_overlap_is_drawn():
+    # A twentieth of the image's sides: no crop of 0.3 of them or more overlaps it by 0.1.
+    boxes = np.array([[100, 100, 116, 112]], np.float32)
+    crops = [random_crop((240, 320), boxes, 0.3, np.random.default_rng(seed)) for seed in range(500)]
+    assert sum(crop == (0, 0, 320, 240) for crop in crops) < 10
+
+
+def test_a_large_object_is_not_always_cropped_by_the_same_overlap():
+    # An object that fills its image: a tenth of all crops hold 0.7 of it, and two of the six overlaps ask for that.
+    boxes = np.array([[0, 0, 320, 240]], np.float32)
+    crops = [random_crop((240, 320), boxes, 0.3, np.random.default_rng(seed)) for seed in range(500)]
+    shares = np.array([(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in crops]) / (320 * 240)
+    assert 0.2 < (shares >= 0.7).mean() < 0.6
 
 
 def test_crop_of_an_image_without_objects_is_any_crop():
@@ -169,6 +202,82 @@ def test_zoom_out_keeps_the_image_inside_the_input():
         assert 0 <= x1 < x2 <= 80
         assert 0 <= y1 < y2 <= 60
     assert min(x2 - x1 for x1, _, x2, _ in places) < 30  # 80 / 4 = 20 is the least
+
+
+def views_of(boxes, image_size, options, count, spec=STRETCH):
+    """Boxes (M, 4), indices of each of so many views, the boxes in pixels of an input of 640 x 360."""
+    truth = SimpleNamespace(
+        boxes=np.array(boxes, np.float32).reshape(-1, 4), difficult=np.zeros(len(boxes), bool)
+    )
+    image, model = np.zeros((*image_size, 3), np.uint8), SimpleNamespace(input=spec)
+    for seed in range(count):
+        _, found, kept = augment(image, truth, model, options, np.random.default_rng(seed))
+        yield found * np.tile((640, 360), 2), kept.tolist()
+
+
+TURNED = AugmentOptions(crop=0, zoom_out=0, flip=0, turn=1, photometric=0)
+
+
+@pytest.mark.parametrize("image_size", [(360, 640), (640, 360), (300, 300)])
+def test_a_turned_frame_shows_things_in_the_shape_that_they_have_at_run_time(image_size):
+    height, width = image_size
+    usual = (640 / width) / (360 / height)  # of a square object, stretched to the input
+    ratios, scales = [], set()
+    for boxes, kept in views_of([[200, 150, 260, 210]], image_size, TURNED, 60):
+        assert kept == [0]
+        w, h = boxes[0, 2:] - boxes[0, :2]
+        ratios.append(w / h)
+        scales.add(round(float(w * width / 640 / 60), 1))
+    np.testing.assert_allclose(ratios, usual, rtol=0.01)  # a part has whole pixels
+    # A quarter turn of 16 : 9 shows 9 / 16 of the shorter side's length: things are so much larger.
+    assert scales == ({1.0} if height == width else {1.0, 1.8})
+
+
+def test_a_quarter_turn_keeps_a_whole_object_and_drops_those_outside_its_part():
+    # 203 of 640 columns are shown: never both, and each at times.
+    counts = [kept for _, kept in views_of([[20, 10, 80, 70], [500, 10, 560, 70]], (360, 640), TURNED, 60)]
+    assert {tuple(kept) for kept in counts} == {(0, 1), (0,), (1,)}
+
+
+def test_an_object_that_no_quarter_turn_can_show_whole_is_turned_by_half():
+    for boxes, kept in views_of([[100, 50, 400, 300]], (360, 640), TURNED, 30):
+        assert kept == [0]
+        np.testing.assert_allclose(boxes[0], [240, 60, 540, 310], atol=1e-3)
+
+
+def test_a_turned_image_without_objects_is_any_part_of_it():
+    image = np.zeros((36, 64, 3), np.uint8)
+    image[..., 0] = np.arange(64) * 4
+    truth, model = NOTHING, SimpleNamespace(input=STRETCH)
+    means = {
+        round(augment(image, truth, model, TURNED, np.random.default_rng(seed))[0][..., 0].mean())
+        for seed in range(40)
+    }
+    assert len(means) > 10
+
+
+def test_named_augmentations_do_what_they_are_for():
+    boxes = [[300, 170, 340, 190]]  # 40 x 20 in the middle
+    widths = {
+        name: np.array(
+            [
+                found[0, 2] - found[0, 0]
+                for found, kept in views_of(boxes, (360, 640), AUGMENTATIONS[name], 300)
+                if kept
+            ]
+        )
+        for name in ("none", "light", "ssd", "floor")
+    }
+    np.testing.assert_allclose(widths["none"], 40)
+    # Zoomed out by up to 2 or 4, cropped to as little as 0.6, 0.5 or 0.3.
+    assert 19 < widths["light"].min() < 25
+    assert 10 <= widths["ssd"].min() < 15
+    assert 55 < widths["light"].max() < 68
+    assert widths["ssd"].max() > 100
+    light, ssd, floor = (AUGMENTATIONS[name] for name in ("light", "ssd", "floor"))
+    assert (light.turn, light.paste, light.blur) == (ssd.turn, ssd.paste, ssd.blur) == (0, 0, 0)
+    assert min(floor.turn, floor.paste, floor.blur) > 0
+    assert (widths["floor"] < 0.45 * 40).any() or widths["floor"].max() > 68  # 1.78 by a turn alone
 
 
 def test_colour_noise_changes_the_image_and_leaves_the_original():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,10 +20,13 @@ from edge_ssd.training.data import (  # noqa: E402
     make_loader,
     normalise,
 )
+from edge_ssd.training.loop import Trainer  # noqa: E402
 from edge_ssd.training.models import build_model  # noqa: E402
+from edge_ssd.training.options import TrainOptions  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
+SEEDS = ((3, 0), (4, 0), (3, 1))  # (seed, round)
 SPEC = build_model("ssd320_resnet16", 3, input_size=96).spec(["a", "b"])
 
 
@@ -72,6 +76,39 @@ def test_batch_is_filled_up_with_background():
     assert batch.targets.labels.tolist() == [[0, 0], [2, 2]]  # class b is column 2
     torch.testing.assert_close(batch.targets.boxes[1, 0], torch.tensor([0.1, 0.1, 0.5, 0.5]))
     assert batch.indices == (0, 2)
+
+
+def test_difficult_objects_of_an_image_are_difficult_in_the_batch():
+    class Difficult(Images):
+        def truth(self, index):
+            truth = super().truth(index)
+            truth.difficult[1:] = True
+            return truth
+
+    images = TrainingImages(Difficult(), SPEC, AUGMENTATIONS["none"], seed=0)
+    assert collate([images[0, 1], images[0, 2]]).targets.difficult.tolist() == [[False, False], [False, True]]
+
+
+def test_another_seed_and_another_round_give_other_views():
+    images = [TrainingImages(Images(), SPEC, AUGMENTATIONS["ssd"], seed)[turn, 2] for seed, turn in SEEDS]
+    for i, j in itertools.combinations(range(len(images)), 2):
+        assert not np.array_equal(images[i][0], images[j][0]) or not np.array_equal(
+            images[i][1], images[j][1]
+        )
+    again = TrainingImages(Images(), SPEC, AUGMENTATIONS["ssd"], SEEDS[0][0])[SEEDS[0][1], 2]
+    np.testing.assert_array_equal(again[0], images[0][0])
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_a_trainer_augments_as_its_options_say(name, tmp_path):
+    model = build_model("ssd320_resnet16", 3, input_size=96)
+    options = TrainOptions(
+        augmentation=name, seed=7, batch=2, workers=0, precision="fp32", background_iou=0.3
+    )
+    trainer = Trainer(model, model.spec(["a", "b"]), Images(), None, options, tmp_path)
+    assert trainer.loader.dataset.options is AUGMENTATIONS[name]
+    assert trainer.loader.dataset.seed == 7
+    assert trainer.loss.thresholds == (0.5, 0.3)
 
 
 def test_batch_without_any_object():

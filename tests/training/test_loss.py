@@ -86,19 +86,50 @@ def test_loss_is_divided_by_the_matches_of_the_whole_batch():
     assert three.conf.item() == pytest.approx(one.conf.item())
 
 
-def test_image_without_objects_adds_nothing_but_an_object_elsewhere_still_counts():
-    alone = SsdLoss(SPEC)(*zeros(1), targets([(ON_PRIOR_2, 1)]))
+def test_image_without_objects_adds_the_negatives_of_one_match():
     beside = SsdLoss(SPEC)(*zeros(2), targets([(ON_PRIOR_2, 1)], []))
-    assert beside.conf.item() == pytest.approx(alone.conf.item())
+    assert beside.matches == 1
+    assert beside.conf.item() == pytest.approx((4 + 3) * math.log(3))
+    fewer = SsdLoss(SPEC, negatives_per_match=2)(*zeros(2), targets([(ON_PRIOR_2, 1)], []))
+    assert fewer.conf.item() == pytest.approx((3 + 2) * math.log(3))
+
+
+def test_false_alarms_in_an_image_without_objects_have_a_gradient():
+    loc, conf = (output.requires_grad_() for output in zeros(2))
+    with torch.no_grad():
+        conf[1, 4:6, 1] = 8.0
+    losses = SsdLoss(SPEC)(loc, conf, targets([(ON_PRIOR_2, 1)], []))
+    (losses.loc + losses.conf).backward()
+    assert (conf.grad[1, 4:6, 1] > 0.99).all()
+    assert (loc.grad[1] == 0).all()
 
 
 @pytest.mark.parametrize("images", [([],), ([], [])], ids=["one image", "two images"])
-def test_batch_without_objects_costs_nothing_and_has_a_gradient(images):
+def test_batch_without_objects_costs_its_negatives_and_no_offsets(images):
     loc, conf = (output.requires_grad_() for output in zeros(len(images)))
     losses = SsdLoss(SPEC)(loc, conf, targets(*images))
     (losses.loc + losses.conf).backward()
-    assert (losses.loc.item(), losses.conf.item(), losses.matches) == (0, 0, 0)
-    assert (conf.grad == 0).all()
+    assert (losses.loc.item(), losses.matches) == (0, 0)
+    assert losses.conf.item() == pytest.approx(3 * len(images) * math.log(3))  # divided by 1
+    assert (loc.grad == 0).all()  # there is one: processes that share a batch wait for it
+
+
+def test_parts_of_a_batch_with_an_empty_image_make_the_loss_of_the_whole():
+    parts = [targets([(ON_PRIOR_2, 1)]), targets([])]
+    whole = SsdLoss(SPEC)(*zeros(2), targets([(ON_PRIOR_2, 1)], []))
+    shared = SsdLoss(SPEC, mean_matches=lambda _: 0.5)  # 1 match over 2 processes
+    found = [shared(*zeros(1), part).conf.item() for part in parts]
+    assert sum(found) / 2 == pytest.approx(whole.conf.item())
+
+
+def test_near_miss_is_a_negative_for_the_paper_and_none_where_background_starts_lower():
+    box = [0.15, 0, 0.3, 1]  # IoU 0.1 / 0.15 with prior 2, 0.05 / 0.2 = 0.25 with prior 1
+    loc, conf = zeros(1)
+    conf[0, 1, 1] = 5.0  # the hardest of all negatives, if it is one
+    price = math.log(2 + math.exp(5))
+    paper, wider = (SsdLoss(SPEC, background_iou=iou)(loc, conf, targets([(box, 1)])) for iou in (0.5, 0.2))
+    assert paper.conf.item() == pytest.approx(3 * math.log(3) + price, rel=1e-5)
+    assert wider.conf.item() == pytest.approx(4 * math.log(3), rel=1e-5)
 
 
 def test_hard_negatives_are_those_that_look_least_like_background():
@@ -116,8 +147,8 @@ def test_hard_negatives_are_counted_for_each_image():
     matched[0, :2] = 0
     matched[2, :4] = 0
     image, prior = hard_negatives(torch.zeros(3, 10, 3), matched, 3)
-    # 2 matches -> 6; none -> 0; 4 matches would want 12, and 6 priors are left.
-    assert torch.bincount(image, minlength=3).tolist() == [6, 0, 6]
+    # 2 matches -> 6; none -> 3, as one; 4 matches would want 12, and 6 priors are left.
+    assert torch.bincount(image, minlength=3).tolist() == [6, 3, 6]
     assert (matched[image, prior] == -1).all()
 
 

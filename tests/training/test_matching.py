@@ -78,6 +78,26 @@ def test_priors_on_a_difficult_object_are_ignored_and_none_is_forced():
     assert matched([[0.2, 0, 0.25, 1]], difficult=[True]) == [BACKGROUND] * 4
 
 
+def test_priors_inside_a_crowd_are_ignored_and_those_beside_it_are_background():
+    # IoU with the crowd 0.2 / 0.69 for three priors that lie in it, and 0.09 / 0.8 for one with 0.45 of it inside.
+    assert matched([[0, 0, 0.69, 1]], difficult=[True]) == [IGNORED] * 3 + [BACKGROUND]
+    assert matched([[0, 0, 0.71, 1]], difficult=[True]) == [IGNORED] * 4  # 0.55 of it inside
+    assert sorted(matched([[0, 0, 0.69, 1]], difficult=[False])) == [BACKGROUND] * 3 + [0]
+
+
+def test_an_object_in_a_crowd_keeps_its_prior():
+    found = matched([[0, 0, 0.8, 1], [0.2, 0, 0.25, 1]], difficult=[True, False])
+    assert found == [IGNORED, 1, IGNORED, IGNORED]
+
+
+def test_a_crowd_of_another_image_ignores_nothing():
+    boxes = torch.tensor([[[0, 0, 0.8, 1.0]], [[0, 0, 0.8, 1.0]]])
+    difficult = torch.tensor([[True], [False]])
+    found = match(boxes, torch.ones(2, 1, dtype=torch.int64), difficult, PRIORS).tolist()
+    assert found[0] == [IGNORED] * 4
+    assert IGNORED not in found[1]
+
+
 def test_difficult_object_does_not_take_the_prior_of_another():
     assert matched([[0.2, 0, 0.25, 1], [0.2, 0, 0.4, 1]], difficult=[False, True])[1] == 0
 

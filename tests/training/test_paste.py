@@ -162,7 +162,7 @@ def test_turned_box_lies_on_the_turned_object():
 def test_views_are_turned():
     floors, rng = Floors([(40, 30, 90, 60)]), np.random.default_rng(0)
     spec = SimpleNamespace(
-        input=SimpleNamespace(size=(96, 96), resize="stretch", mean=(0, 0, 0), color="bgr")
+        input=SimpleNamespace(size=(96, 96), resize="letterbox", pad_value=(0, 0, 0), color="bgr")
     )
     spec.input.height = spec.input.width = 96
     options = AugmentOptions(crop=0, zoom_out=0, flip=0, turn=1, photometric=0)

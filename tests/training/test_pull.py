@@ -87,7 +87,12 @@ def test_pulled_weights_become_a_model_of_90_classes(serve, tmp_path, monkeypatc
     monkeypatch.setenv("EDGE_SSD_CACHE", str(tmp_path / "cache"))
     command = ["pull", "ssdlite320-coco", "--out", str(tmp_path), "--url", server.url]
     assert cli.main(command) == 0
-    assert "ssdlite320-coco.onnx and ssdlite320-coco.json" in capsys.readouterr().out
+    written, start, train = capsys.readouterr().out.splitlines()
+    weights = tmp_path / "cache" / server.url.rsplit("/", 1)[-1]
+    assert "ssdlite320-coco.onnx and ssdlite320-coco.json" in written
+    assert str(weights) in start
+    assert train == f"edge-ssd train --arch ssdlite320_mobilenet_v3_large --weights {weights} ..."
+    assert weights.read_bytes() == file.getvalue()
     spec = SsdSpec.load(tmp_path / "ssdlite320-coco.json")
     assert len(spec.class_names) == 90
     assert (spec.class_names[0], spec.class_names[9], spec.class_names[89]) == (

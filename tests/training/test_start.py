@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +18,16 @@ from edge_ssd.training.checkpoint import load_checkpoint, save_checkpoint  # noq
 from edge_ssd.training.models import build_model  # noqa: E402
 from edge_ssd.training.models.layers import conv_norm  # noqa: E402
 from edge_ssd.training.models.mobilenet import STEM, InvertedResidual, mobilenet_v3_large  # noqa: E402
-from edge_ssd.training.start import start_from  # noqa: E402
+from edge_ssd.training.options import TrainOptions  # noqa: E402
+from edge_ssd.training.published import PUBLISHED  # noqa: E402
+from edge_ssd.training.run import RunOptions  # noqa: E402
+from edge_ssd.training.start import (  # noqa: E402
+    _class_layers,
+    _read_start,
+    new_model,
+    resumed_model,
+    start_from,
+)
 
 pytestmark = pytest.mark.torch
 
@@ -68,6 +79,114 @@ def test_weights_of_another_network_are_refused():
     state = {**target.state_dict(), "backbone.stem.0.weight": torch.zeros(8, 3, 3, 3)}
     with pytest.raises(ValueError, match=r"backbone\.stem\.0\.weight: .* expects shape \(16, 3, 3, 3\)"):
         start_from(target, state, "a.pt")
+
+
+@pytest.mark.parametrize("arch", ["ssd320_resnet16", "ssdlite320_mobilenet_v3_large"])
+def test_classes_that_are_in_both_keep_their_rows_and_the_others_are_new(arch, tmp_path):
+    # Training keeps the weights in another order of memory; the numbers are the same.
+    source = build_model(arch, 4, input_size=96).to(memory_format=torch.channels_last)
+    target = build_model(arch, 4, input_size=96)
+    images = torch.rand(2, 3, 96, 96)
+    for model in (source, target):
+        torch.manual_seed(1)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    save_checkpoint(tmp_path / "a.pt", source, source.spec(["disc", "square", "star"]))
+    weights, names = _read_start(tmp_path / "a.pt")
+    text = start_from(target, weights, "a.pt", names, ("square", "zebra", "disc"))
+    assert text.endswith("tensors taken; classes taken: square, disc; new: zebra")
+    with torch.no_grad():
+        old, new = source.eval()(images)[1], target.eval()(images)[1]
+        # Background, square and disc are what they were, wherever they stand now.
+        torch.testing.assert_close(new[..., [0, 1, 3]], old[..., [0, 2, 1]], rtol=1e-3, atol=1e-4)
+    layer = next(_class_layers(target))
+    rows, first = (state[layer].unflatten(0, (-1, 4)) for state in (target.state_dict(), before))
+    assert torch.equal(rows[:, 2], first[:, 2])
+
+
+def test_heads_of_as_many_but_other_classes_are_made_anew():
+    source, target = (build_model("ssd320_resnet16", 3, input_size=96) for _ in range(2))
+    before = [target.state_dict()[name].clone() for name in _class_layers(target)]
+    text = start_from(target, source.state_dict(), "a.pt", ("disc", "square"), ("cat", "dog"))
+    assert text.endswith("tensors taken; new: head.classification_head")
+    for name, tensor in zip(_class_layers(target), before):
+        assert torch.equal(target.state_dict()[name], tensor)
+
+
+def test_heads_of_the_same_classes_are_taken_whole_and_those_without_names_by_number():
+    source, target = (build_model("ssd320_resnet16", 3, input_size=96) for _ in range(2))
+    text = start_from(target, source.state_dict(), "a.pt", ("cat", "dog"), ("cat", "dog"))
+    assert text.endswith("tensors taken; classes taken: cat, dog")
+    assert all(torch.equal(target.state_dict()[name], t) for name, t in source.state_dict().items())
+    assert "by their number" in start_from(target, source.state_dict(), "a.pth", (), ("cat", "dog"))
+
+
+def test_rows_of_heads_for_another_count_of_boxes_are_new():
+    source = build_model("ssd320_resnet16", 3, input_size=96)
+    target = build_model("ssd320_resnet16", 4, input_size=96, priors=[[[9, 9]]] * 5)
+    text = start_from(target, source.state_dict(), "a.pt", ("a", "b"), ("a", "b", "c"))
+    assert text.endswith("new: head.classification_head, head.regression_head")
+
+
+def test_pulled_weights_are_known_by_name_and_their_people_stay(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("EDGE_SSD_CACHE", str(tmp_path))
+    run = RunOptions(
+        data=DATA,
+        arch="ssdlite320_mobilenet_v3_large",
+        out="x",
+        input_size="96",
+        weights="ssdlite320-coco",
+    )
+    with pytest.raises(FileNotFoundError, match="not on this machine yet; edge-ssd pull ssdlite320-coco"):
+        new_model(run, TrainOptions(), ("person", "zebra crossing"))
+    source = build_model("ssdlite320_mobilenet_v3_large", 91)
+    torch.save(source.state_dict(), tmp_path / PUBLISHED["ssdlite320-coco"].file)
+    model, _ = new_model(run, TrainOptions(), ("person", "zebra crossing"))
+    assert "classes taken: person; new: zebra crossing" in capsys.readouterr().err
+    layer = next(_class_layers(model))
+    old, new = source.state_dict()[layer], model.state_dict()[layer]
+    assert torch.equal(new.unflatten(0, (-1, 3))[:, :2], old.unflatten(0, (-1, 91))[:, :2])
+
+
+GIVEN = {"arch": "ssd320_resnet16", "input_size": "96x96", "finest_stride": 8, "neck": "none"}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"arch": "ssd300_vgg16"}, "arch: a.pt holds ssd320_resnet16, got ssd300_vgg16; leave --arch out"),
+        ({"input_size": "192"}, "input_size: a.pt holds 96x96, got 192x192; leave --input-size out"),
+        ({"finest_stride": 4}, "finest_stride: a.pt holds 8, got 4; leave --finest-stride out"),
+        ({"neck": "fpn"}, "neck: a.pt holds none, got fpn; leave --neck out"),
+        ({"priors": "even"}, "priors: a.pt holds coco, got even; leave --priors out"),
+    ],
+)
+def test_another_network_than_that_of_the_run_to_resume_is_refused(given, message):
+    model = build_model("ssd320_resnet16", 3, input_size=96)
+    content = {"arch": model.arch, "options": model.options, "spec": model.spec(["a", "b"]).to_json()}
+    priors = given.get("priors", "")
+    wanted = {name: value for name, value in given.items() if name != "priors"}
+    run = RunOptions(data=DATA, resume="a.pt", **{**GIVEN, **wanted})
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        resumed_model(run, content, ("a", "b"), priors)
+    same, _ = resumed_model(RunOptions(data=DATA, resume="a.pt", **GIVEN), content, ("a", "b"), "coco")
+    assert same.options == model.options
+
+
+def test_fitted_boxes_of_the_run_to_resume_are_known_by_what_they_are(tmp_path):
+    model = build_model("ssd320_resnet16", 3, input_size=96, neck="fpn", priors=[[[9, 9]]] * 5)
+    spec = model.spec(["a", "b"])
+    content = {"arch": model.arch, "options": model.options, "spec": spec.to_json()}
+    spec.save(tmp_path / "same.json")
+    replace(spec, priors=build_model("ssd320_resnet16", 3, input_size=96).spec(["a", "b"]).priors).save(
+        tmp_path / "other.json"
+    )
+    run = RunOptions(data=DATA, resume="a.pt", neck="fpn")
+    resumed_model(run, content, ("a", "b"), str(tmp_path / "same.json"))
+    for priors in ("coco", str(tmp_path / "other.json")):
+        with pytest.raises(ValueError, match=r"priors: a\.pt holds boxes of a file, got "):
+            resumed_model(run, content, ("a", "b"), priors)
 
 
 def test_train_says_what_is_new_and_goes_on_from_the_rest(tmp_path, capsys):
