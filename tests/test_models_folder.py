@@ -51,5 +51,5 @@ def test_the_model_of_tools_finds_things_on_the_floor(shared_folder):
             found += on_it.any()
             named += bool((truth.labels[on_it] == seen.labels[0]).any())
     # Its card says more on all 785 images; 50 leave some room for luck.
-    assert found > 0.8 * len(chosen)
-    assert named > 0.35 * len(chosen)
+    assert found > 0.9 * len(chosen)
+    assert named > 0.5 * len(chosen)
