@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..cpu_info import usable_cores
 from . import new_parser
-from .cpu_options import count
+from .cpu_options import count, positive
 
 DESCRIPTION = """\
 Frames per second and latency of a model on every engine and precision that this machine has, camera to detections
@@ -43,7 +43,7 @@ def add_arguments(parser):
         "shipped model's name, or an architecture's for random weights; may be given several times",
     )
     parser.add_argument("--source", default=_SOURCE, metavar="S", help="images: a video, folder or demo://")
-    parser.add_argument("--batch", type=_positive, nargs="+", default=[1], metavar="B", help="default: 1")
+    parser.add_argument("--batch", type=positive, nargs="+", default=[1], metavar="B", help="default: 1")
     parser.add_argument("--seconds", type=_seconds, default=20, metavar="S", help="of each row (default: 20)")
     parser.add_argument(
         "--threads", type=count, default=0, metavar="N", help="CPU threads; default: all cores"
@@ -54,12 +54,6 @@ def add_arguments(parser):
         "--note", default="", metavar="TEXT", help="what else a reader should know of the run"
     )
     parser.add_argument("--out", metavar="DIR", help="bench.html, bench.json and PNG files go there")
-
-
-def _positive(text):
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
 
 
 def _seconds(text):

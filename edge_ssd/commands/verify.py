@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from . import new_parser
+from .cpu_options import count, positive
 
 DESCRIPTION = """\
 Compare every form of a model with the model itself in ONNX Runtime, step by step, on the same images: engines, and
@@ -35,15 +35,9 @@ def add_parser(subparsers):
         metavar="D",
         help="folder of images, VOC or COCO folder or demo:// (the default)",
     )
-    parser.add_argument("--most", type=_positive, default=8, metavar="N", help="images at most (default: 8)")
-    parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
+    parser.add_argument("--most", type=positive, default=8, metavar="N", help="images at most (default: 8)")
+    parser.add_argument("--threads", type=count, default=0, metavar="N", help="CPU threads; default: all cores")
     parser.set_defaults(main=main)
-
-
-def _positive(text):
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
 
 
 def main(arguments):
