@@ -114,7 +114,7 @@ def test_full_disk_leaves_the_last_checkpoint(model, path, monkeypatch, error):
         raise error
 
     monkeypatch.setattr(module.torch, "save", fill_disk)
-    with pytest.raises(OSError, match=r"No space left|could not be written, the last one stays"):
+    with pytest.raises(OSError, match=r"No space left|could not be written; the last one stays"):
         save_checkpoint(path, model, model.spec(["a", "b"]), epoch=4)
     assert path.read_bytes() == before
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
