@@ -13,7 +13,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .verdict.broken { border-color: var(--bad); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); }
-td, th { text-align: right; font-variant-numeric: tabular-nums; } td:first-child, th:first-child { text-align: left; }
+td, th { text-align: right; font-variant-numeric: tabular-nums; } td:first-child, th:first-child { text-align: left; min-width: 14rem; }
 th { font-weight: 600; vertical-align: bottom; } .engine { max-width: 11rem; }
 small { opacity: .75; } .slow { color: var(--bad); display: block; font-size: .8rem; } .published { opacity: .75; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; }

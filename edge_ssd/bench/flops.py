@@ -19,7 +19,7 @@ def giga_multiply_adds(path):
     for entry in model.graph.input:
         if entry.name not in weights:
             entry.type.tensor_type.shape.dim[0].dim_value = 1
-    graph = onnx.shape_inference.infer_shapes(model).graph
+    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     shapes = {i.name: tuple(i.dims) for i in graph.initializer}
     for value in (*graph.value_info, *graph.output, *graph.input):
         shapes[value.name] = tuple(axis.dim_value for axis in value.type.tensor_type.shape.dim)

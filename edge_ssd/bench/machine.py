@@ -55,8 +55,14 @@ def machine_facts():
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "versions": versions(),
         "commit": commit(ROOT),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join([_program(), *sys.argv[1:]]),
     }
+
+
+def _program():
+    """What was called: python -m edge_ssd is edge-ssd."""
+    name = Path(sys.argv[0]).name
+    return "edge-ssd" if name == "__main__.py" else name
 
 
 def versions():

@@ -67,6 +67,7 @@ def _draw_fps(axes, rows, model):
             color=_PAPER,
             ha="center",
         )
+    axes.margins(x=0.1)  # for the numbers behind the longest bar
     dashes = "; dashed: the paper's, on a Titan X" if model["titan_x_fps"] else ""
     _name_rows(axes, rows)
     axes.set_xlabel(f"frames per second (bars: median, 10th to 90th percentile of the turns{dashes})")

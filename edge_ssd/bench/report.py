@@ -40,7 +40,8 @@ def add_model(report, model, is_random, rows, verdict):
     gflops = giga_multiply_adds(model) if Path(model).suffix == ".onnx" else None
     report["models"].append(
         {
-            "name": spec.name,
+            "name": Path(model).stem,
+            "network": spec.name,
             "file": Path(model).name,
             "random_weights": is_random,
             "input": [spec.input.height, spec.input.width],
@@ -91,7 +92,8 @@ def text_of(report):
 def model_title(model):
     """One line about a network."""
     height, width = model["input"]
-    parts = [f"{model['name']}", f"{width}x{height}", f"{model['priors']} default boxes"]
+    network = "" if model["network"] == model["name"] else f" ({model['network']})"
+    parts = [f"{model['name']}{network}", f"{width}x{height}", f"{model['priors']} default boxes"]
     if model["gflops"]:
         parts.append(f"{model['gflops']:.3g} GFLOPs")
     if model["random_weights"]:

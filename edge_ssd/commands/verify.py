@@ -36,7 +36,9 @@ def add_parser(subparsers):
         help="folder of images, VOC or COCO folder or demo:// (the default)",
     )
     parser.add_argument("--most", type=positive, default=8, metavar="N", help="images at most (default: 8)")
-    parser.add_argument("--threads", type=count, default=0, metavar="N", help="CPU threads; default: all cores")
+    parser.add_argument(
+        "--threads", type=count, default=0, metavar="N", help="CPU threads; default: all cores"
+    )
     parser.set_defaults(main=main)
 
 
