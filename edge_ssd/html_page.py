@@ -7,13 +7,13 @@ from html import escape
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .verdict { border-left: .35rem solid var(--good); padding: .4rem .9rem; background: #8881; }
 .verdict.broken { border-color: var(--bad); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; } th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--line); }
-td, th { text-align: right; font-variant-numeric: tabular-nums; } 
+td, th { text-align: right; font-variant-numeric: tabular-nums; }
 td:first-child, th:first-child { text-align: left; min-width: 12rem; }
 th { font-weight: 600; vertical-align: bottom; } .engine { max-width: 11rem; }
 small { opacity: .75; } .slow { color: var(--bad); display: block; font-size: .8rem; } .published { opacity: .75; }
