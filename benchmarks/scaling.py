@@ -144,7 +144,10 @@ def plot(series, description, path):
     figure = Figure(figsize=(4 * len(series), 4), layout="constrained")
     for axes, (name, rows) in zip(figure.subplots(1, len(series)), series.items()):
         axes.plot([row["case"] for row in rows], [row["ms_per_frame"] for row in rows], marker="o")
-        axes.set(xlabel=name, ylabel="milliseconds a frame", ylim=(0, None))
+        axes.set(
+            xlabel=name, ylabel="milliseconds a frame", ylim=(0, 1.05 * max(r["ms_per_frame"] for r in rows))
+        )
+        axes.tick_params("x", rotation=20 if len(rows[-1]["case"]) > 4 else 0)
         axes.grid(alpha=0.3)
     figure.suptitle(description)
     figure.savefig(path, dpi=100)
