@@ -6,29 +6,24 @@ its post-processing with the reference's on the very same heads. So the first st
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import reference
-from ..backends import load_backend
+from ..backends import load_backend, openvino_engines
 from ..boxes import iou_matrix
 from ..detections import Detections
-from ..detector import CPU_ENGINES, DetectorOptions
+from ..detector import DetectorOptions
 from ..engine_file import file_sha256, precision_of, read_manifest
 from ..frames import Frame
 
 STEPS = ("preprocess", "loc", "conf", "postprocess", "detections")
 
-
 # What the model itself is run in.
 TRUTH_ENGINE = "onnxruntime"
-
-_log = logging.getLogger(__name__)
 
 
 class _Tolerance(NamedTuple):
@@ -137,15 +132,7 @@ def forms_beside(model):
 
 def cpu_engines():
     """The names of detector.CPU_ENGINES that this machine has, ONNX Runtime's first."""
-    engines = [TRUTH_ENGINE]
-    if find_spec("openvino") is None:
-        return engines
-    try:
-        from ..engines.openvino_engine import has_bf16
-    except ImportError as error:
-        _log.warning("OpenVINO is installed and cannot be used: %s", error)
-        return engines
-    return [name for name in CPU_ENGINES if name != "auto" and (name != "openvino-bf16" or has_bf16())]
+    return [TRUTH_ENGINE, *openvino_engines()]
 
 
 def comparisons(forms, engines):

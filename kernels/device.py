@@ -206,18 +206,17 @@ class Event:
     def is_done(self):
         """Whether it has happened, was never recorded, or never will because the GPU has failed."""
         # `Event.done` of CuPy is False for an error, too, and would stay so.
-        if runtime.eventQuery(self.cupy.ptr) != _NOT_READY:
-            return True
-        if self._spins:
-            _let_others_run()
-        return False
+        return runtime.eventQuery(self.cupy.ptr) != _NOT_READY
 
     def synchronize(self):
         """Waits until it has happened; at once when it was never recorded. RuntimeError when the GPU has failed."""
         if self._spins:
             # Polling answers at once; cudaEventSynchronize may yield, depending on how the context was made.
-            while not self.is_done():
-                pass
+            pointer = self.cupy.ptr
+            while (status := runtime.eventQuery(pointer)) == _NOT_READY:
+                _let_others_run()
+            if status == 0:
+                return
         self.cupy.synchronize()  # waits, or raises what went wrong
 
 

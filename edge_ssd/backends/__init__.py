@@ -133,16 +133,26 @@ def fastest_cpu_engine(path):
     # Without asking OpenVINO, whose import takes a third of a second.
     if "openvino" not in installed or ("onnxruntime" in installed and is_int8["int8-cpu"]):
         return "onnxruntime"
-    try:
-        from ..engines.openvino_engine import has_bf16
-    except ImportError as error:
-        log.warning("OpenVINO is installed and cannot be used: %s", error)
+    usable = openvino_engines()
+    if not usable:
         return "onnxruntime"
-    if has_bf16() and not is_int8["int8-cpu"]:
+    if "openvino-bf16" in usable and not is_int8["int8-cpu"]:
         return "openvino-bf16"
     if "onnxruntime" not in installed or is_int8["int8"]:
         return "openvino"
     return "onnxruntime"
+
+
+def openvino_engines():
+    """Those of detector.CPU_ENGINES that are OpenVINO's and work on this machine, a tuple; () without it."""
+    if find_spec("openvino") is None:
+        return ()
+    try:
+        from ..engines.openvino_engine import has_bf16
+    except ImportError as error:
+        log.warning("OpenVINO is installed and cannot be used: %s", error)
+        return ()
+    return ("openvino", "openvino-bf16") if has_bf16() else ("openvino",)
 
 
 def _open_engine(path, options):

@@ -103,9 +103,8 @@ class CudaBackend:
         return ticket.frames is None or ticket.set.is_done()
 
     def pause(self):
-        """Between two looks at `is_done`."""
-        if self._wait == "block":
-            time.sleep(_POLL_S)
+        """Between two looks at `is_done`; one that spins lets other threads run."""
+        time.sleep(_POLL_S if self._wait == "block" else 0)
 
     def collect(self, ticket):
         """The BatchResult of a ticket; waits for it. Raises ValueError when it was collected before."""

@@ -51,8 +51,8 @@ class DetectorRunner:
 
     def _use(self, backend, batch):
         self._backend, self._batch = backend, batch
-        self._engines = [one.engine for one in getattr(backend, "backends", [backend])]
-        self.at_once = len(self._engines)
+        self._parts = getattr(backend, "backends", [backend])  # each with an engine of its own
+        self.at_once = len(self._parts)
         self._detector = Detector(backend)
         self.description = self._detector.description
         self._network = None
@@ -68,11 +68,9 @@ class DetectorRunner:
             from ..kernels.device import Device
             from .gpu_network import heads_of
 
-            return heads_of(Device(), self._engines[0], blob)
-        backend = getattr(self._backend, "backends", [self._backend])[0]
-        return tuple(
-            values.copy() for values in backend.infer(blob.astype(backend.engine.input_dtype, copy=False))
-        )
+            return heads_of(Device(), self._backend.engine, blob)
+        one = self._parts[0]
+        return tuple(values.copy() for values in one.infer(blob.astype(one.engine.input_dtype, copy=False)))
 
     def run_frames(self, images, calls):
         """See Runner. Through `run_pipeline`, with all that it overlaps."""
@@ -108,7 +106,8 @@ class DetectorRunner:
         self._network(calls)
 
     def _network_alone(self):
-        spec, engine = self._backend.spec, self._engines[0]
+        engines = [part.engine for part in self._parts]
+        spec, engine = self._backend.spec, engines[0]
         shape = (self._batch, 3, *spec.input.size)
         noise = np.random.default_rng(0).normal(size=shape).astype(engine.input_dtype)
         if self._backend.on_gpu:
@@ -120,7 +119,7 @@ class DetectorRunner:
 
         def run(calls):
             shares = [len(range(i, calls, self.at_once)) for i in range(self.at_once)]
-            list(threads.map(_infer, self._engines, repeat(noise), shares))
+            list(threads.map(_infer, engines, repeat(noise), shares))
 
         return run
 

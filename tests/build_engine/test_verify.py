@@ -151,7 +151,7 @@ def no_gpu(monkeypatch):
 
 @pytest.fixture
 def no_openvino(monkeypatch):
-    monkeypatch.setattr(verify, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
 
 
 def with_plan(model):
