@@ -177,7 +177,10 @@ class Trainer:
         }
 
     def step(self, batch):
-        """One step; returns (loc, conf) losses of the whole batch, numbers."""
+        """One step; returns (loc, conf) losses of the whole batch, numbers.
+
+        Raises ValueError when the loss or its gradient is no number, before the weights are touched.
+        """
         images = normalise(batch.images.to(self.device, non_blocking=True), self.spec)
         with self.autocast:
             loc, conf = self.network(images)
@@ -187,11 +190,12 @@ class Trainer:
         # The mean over the processes is the loss of the whole batch, and no number in all of them when in one.
         means = [value / self.processes.count for value in self.processes.sum(values)]
         if not math.isfinite(sum(means)):
-            raise ValueError(self._not_a_number(batch, values))
+            raise ValueError(self._not_a_number("loss", "loc {:g}, conf {:g}".format(*values), batch))
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
-        if self.options.clip_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip_norm or math.inf).item()
+        if not math.isfinite(norm):
+            raise ValueError(self._not_a_number("gradient", f"a norm of {norm:g}", batch))
         self.optimizer.step()
         if self.average is not None:
             self.average.update()
@@ -201,10 +205,10 @@ class Trainer:
         """The matches of a batch, as their mean over the processes; at least 1 where there are none at all."""
         return max(1.0, self.processes.sum([matches])[0]) / self.processes.count
 
-    def _not_a_number(self, batch, values):
+    def _not_a_number(self, what, found, batch):
         names = ", ".join(self.train_set.image_name(i) for i in batch.indices)
         return (
-            f"loss: expected finite numbers, got loc {values[0]:g}, conf {values[1]:g} in epoch {self.epoch + 1}; "
+            f"{what}: expected finite numbers, got {found} in epoch {self.epoch + 1}; "
             f"lower --lr (now {self.options.lr:g}), or look at the batch's images: {names}"
         )
 

@@ -212,6 +212,16 @@ def test_loss_that_is_no_number_stops_the_run_and_names_the_images(tmp_path):
     assert not (tmp_path / "last.pt").exists()
 
 
+def test_gradient_that_is_no_number_stops_the_run_before_the_weights_are_touched(tmp_path):
+    run = trainer(tmp_path, clip_norm=0)
+    before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    parameter = next(run.model.parameters())
+    parameter.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(ValueError, match=r"gradient: expected finite numbers, .* shapes/\d\.png"):
+        run.step(next(iter(run.loader)))
+    assert all(torch.equal(p, before[name]) for name, p in run.model.named_parameters())
+
+
 def test_averaged_weights_are_what_a_detector_loads(tmp_path):
     run = trainer(tmp_path, epochs=1, ema=0.5)
     run.run()

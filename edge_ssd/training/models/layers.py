@@ -2,7 +2,37 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+
+
+class ConvNorm(nn.Sequential):
+    """What `conv_norm` makes. In float32 where BF16 on the CPU would be wrong, under autocast, too.
+
+    oneDNN's BF16 gradient of a depthwise kernel is wrong on channels-last maps that are narrower than the stride:
+    weights that only ever lie over the padding get what happens to be in memory instead of 0 (torch 2.13, AVX-512
+    with BF16: up to 1e38, infinity and NaN, in about one run of five). The last map of SSDLite is one column wide
+    before a stride of 2 on inputs up to 256 pixels. In float32 the gradient is right.
+    """
+
+    def forward(self, x):
+        """(B, in_channels, H, W) -> (B, out_channels, H / stride, W / stride)."""
+        if not _has_wrong_gradient(self[0], x):
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+def _has_wrong_gradient(conv, x):
+    """Whether oneDNN's BF16 gradient of a layer's weights is not to be trusted; see ConvNorm."""
+    return (
+        x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and isinstance(conv, nn.Conv2d)
+        and conv.groups > 1
+        and x.shape[-1] < conv.stride[1]
+        and conv.weight.dtype == torch.float32
+    )
 
 
 def conv_norm(in_channels, out_channels, kernel, stride=1, groups=1, activation=None):
@@ -14,7 +44,7 @@ def conv_norm(in_channels, out_channels, kernel, stride=1, groups=1, activation=
     layers = [conv, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03)]
     if activation is not None:
         layers.append(activation(inplace=True))
-    return nn.Sequential(*layers)
+    return ConvNorm(*layers)
 
 
 def xavier_init(module):
