@@ -10,7 +10,7 @@ OUT ?= gpu_check
 WORKERS ?= -n 2 --dist worksteal
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-runtime gpu-check lint clean
+.PHONY: demo test test-all test-runtime gpu-check lint clean
 
 $(VENV)/ready: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -28,13 +28,20 @@ $(DEMO_VENV)/ready: setup.py
 	$(DEMO_VENV)/bin/python $(PIP_INSTALL) -e '.[cpu,eval]'
 	touch $@
 
-# Everything, training included.
+# Under ten minutes, training included.
 test: $(VENV)/ready lint
-	$(VENV)/bin/python -m pytest $(WORKERS)
+	$(VENV)/bin/python -m pytest $(WORKERS) -m "not full"
 
-# What runs on a robot: no torch.
+# What takes longer or needs more: the tests marked full, then all that runs a model as on other machines: with BF16
+# and without, whatever this CPU has, and without OpenVINO and torch.
+test-all: $(VENV)/ready test-runtime
+	$(VENV)/bin/python -m pytest $(WORKERS) -m full
+	EDGE_SSD_ASSUME_BF16=1 $(VENV)/bin/python -m pytest $(WORKERS) -m "not torch and not full"
+	EDGE_SSD_ASSUME_BF16=0 $(VENV)/bin/python -m pytest $(WORKERS) -m "not torch and not full"
+
+# What runs on a robot: no torch, no OpenVINO.
 test-runtime: $(RUNTIME_VENV)/ready
-	$(RUNTIME_VENV)/bin/python -m pytest $(WORKERS) -m "not torch"
+	$(RUNTIME_VENV)/bin/python -m pytest $(WORKERS) -m "not torch and not full"
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check

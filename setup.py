@@ -13,18 +13,19 @@ OPENVINO = ["openvino>=2024.4"]
 EVAL = ["pycocotools>=2.0.7", "matplotlib>=3.7", "tqdm>=4.60"]
 # No OpenCV: a Jetson builds its engines itself, and has its own.
 BUILD = ["onnx>=1.16", "onnxruntime>=1.17", "tqdm>=4.60", "pycocotools>=2.0.7"]
-TRAIN = ["torch>=2.3", "onnx>=1.16", "onnxscript>=0.3", "tensorboard>=2.15", *EVAL]
-# What the tests need besides torch, which `make test` installs first from TORCH_REQ.
+TRAIN = ["torch>=2.4", "onnx>=1.16", "onnxscript>=0.3", "tensorboard>=2.15", *EVAL]
+# What the tests need besides torch, which `make test` installs first from TORCH_REQ, and OpenVINO, without which
+# `make test-runtime` runs them.
 TEST_RUNTIME = [
     *CPU,
     *EVAL,
-    *OPENVINO,
     "onnx>=1.16",
     "pytest>=8",
     "pytest-xdist>=3.5",
     "jsonschema>=4",
     "hypothesis>=6.100",
     "ruff>=0.6",
+    "uv>=0.5",  # resolves the extras for machines that are not here
 ]
 # TensorRT's names are looked up in packages that import without a GPU; the first one also builds engines.
 TENSORRT = [
@@ -38,6 +39,14 @@ def cuda_compiler(suffix, major):
     where = 'sys_platform == "linux" and platform_machine == "x86_64"'
     packages = (f"nvidia-cuda-{part}{suffix}" for part in ("nvrtc", "runtime"))
     return [f"{package}>={major},<{major + 1}; {where}" for package in packages]
+
+
+def cupy(name, oldest):
+    """From 14 on CuPy needs NumPy 2, and OpenCV of JetPack 6 and 7 is built for NumPy 1."""
+    return [
+        f'{name}>={oldest},<15; platform_machine != "aarch64"',
+        f'{name}>={oldest},<14; platform_machine == "aarch64"',
+    ]
 
 
 # Compiles the kernels in the tests; it needs no GPU.
@@ -68,8 +77,8 @@ setup(
         "cpu": CPU,
         "openvino": OPENVINO,
         "build": BUILD,
-        "cuda12": ["cupy-cuda12x>=13.3,<15", *cuda_compiler("-cu12", 12)],
-        "cuda13": ["cupy-cuda13x>=13.6,<15", *cuda_compiler("", 13)],
+        "cuda12": [*cupy("cupy-cuda12x", "13.3"), *cuda_compiler("-cu12", 12)],
+        "cuda13": [*cupy("cupy-cuda13x", "13.6"), *cuda_compiler("", 13)],
         # JetPack brings TensorRT, CUDA and OpenCV; PyCUDA is built against its headers.
         "jetson": ["pycuda>=2024.1"],
         "tensorrt": ["tensorrt>=10.3,<12"],
@@ -77,7 +86,7 @@ setup(
         "eval": EVAL,
         "train": TRAIN,
         "test-runtime": TEST_RUNTIME,
-        "test": [*CPU, *TRAIN, *TEST_RUNTIME, *BUILD, *TENSORRT, *NVRTC],
+        "test": [*CPU, *OPENVINO, *TRAIN, *TEST_RUNTIME, *BUILD, *TENSORRT, *NVRTC],
     },
     zip_safe=False,
 )

@@ -12,8 +12,8 @@ from pathlib import Path
 import onnx
 
 from ..cpu_info import sums_int8_exactly
-from ..engine_file import engine_path, file_sha256, read_manifest
-from ..files import replacing
+from ..engine_file import engine_path, read_manifest
+from ..files import file_sha256, replacing
 from ..spec import SsdSpec
 from . import receipt as receipts
 from . import tensorrt_api as api

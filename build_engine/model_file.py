@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from ..backends import load_spec_of
+from ..engines.onnx_model import refuse_memory_addresses
 from ..spec import SsdSpec
 from .graph import Graph
 from .int8 import QUANTISED_OPS
@@ -42,6 +43,7 @@ def read_proto(path):
         raise FileNotFoundError(f"{path}: no such model file")
     if path.suffix != ".onnx":
         raise ValueError(f"{path}: expected an ONNX model, a name that ends in .onnx")
+    refuse_memory_addresses(path)
     try:
         proto = onnx.load(path)
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:

@@ -6,24 +6,26 @@ its post-processing with the reference's on the very same heads. So the first st
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import reference
-from ..backends import load_backend, openvino_engines
+from ..backends import load_backend
 from ..boxes import iou_matrix
 from ..detections import Detections
 from ..detector import DetectorOptions
-from ..engine_file import file_sha256, precision_of, read_manifest
+from ..engine_file import precision_of, read_manifest
+from ..engines.choice import CpuEngine
+from ..files import file_sha256
 from ..frames import Frame
 
 STEPS = ("preprocess", "loc", "conf", "postprocess", "detections")
 
 # What the model itself is run in.
-TRUTH_ENGINE = "onnxruntime"
+TRUTH_ENGINE = CpuEngine("onnxruntime", "fp32")
 
 
 class _Tolerance(NamedTuple):
@@ -73,17 +75,22 @@ class Difference:
         return not self.value <= self.limit
 
 
+# The spec's thresholds.
+OPTIONS = DetectorOptions(score_threshold=None)
+
+
 class Form:
     """A model in one of its forms, in one engine, ready to be compared.
 
-    path: of the file.   engine: of detector.CPU_ENGINES, for an ONNX file.   precision: of _TOLERANCES.
+    path: of the file.   options: DetectorOptions.   engine: CpuEngine for an ONNX file, None for another, which has
+    only its own way to run.   precision: of _TOLERANCES.
     """
 
-    def __init__(self, path, threads=0, engine=TRUTH_ENGINE):
+    def __init__(self, path, options=OPTIONS, engine=TRUTH_ENGINE):
         self.path = Path(path)
-        self.backend = load_backend(
-            self.path, DetectorOptions(score_threshold=None, threads=threads, engine=engine)
-        )
+        if engine:
+            options = replace(options, engine=engine.name, precision=engine.precision)
+        self.backend = load_backend(self.path, options)
         # A checkpoint's name does not say that torch runs it in float16 on a GPU.
         self.is_half = self.backend.engine.input_dtype == np.float16
         self.precision = _precision(self.path, engine, self.is_half)
@@ -99,7 +106,7 @@ class Form:
 
 def _precision(path, engine, is_half):
     named = precision_of(path)
-    if engine == "openvino-bf16" and named != "int8":
+    if engine and engine.precision == "bf16" and named != "int8":
         return "bf16"
     return "fp16" if is_half and named == "fp32" else named
 
@@ -130,17 +137,12 @@ def forms_beside(model):
     )
 
 
-def cpu_engines():
-    """The names of detector.CPU_ENGINES that this machine has, ONNX Runtime's first."""
-    return [TRUTH_ENGINE, *openvino_engines()]
-
-
 def comparisons(forms, engines):
     """[(path, engine)] of model files in everything that runs them here.
 
-    engines: of `cpu_engines`, for the ONNX files; an engine or a checkpoint has only its own way to run.
+    engines: CpuEngines for the ONNX files; an engine or a checkpoint has only its own way to run, None.
     """
-    return [(path, name) for path in forms for name in (engines if path.suffix == ".onnx" else ["auto"])]
+    return [(path, engine) for path in forms for engine in (engines if path.suffix == ".onnx" else [None])]
 
 
 def check_plan(path):

@@ -13,8 +13,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from .engine_file import Running, check_manifest, file_sha256, manifest_path, read_manifest
-from .files import replacing
+from .engine_file import Running, check_manifest, manifest_path, read_manifest
+from .files import file_sha256, replacing
 from .gpu_info import gpu_info
 from .spec import SsdSpec
 
@@ -238,7 +238,7 @@ def _extract(archive, name, digest, folder):
 
 def _runs_here(path):
     """Whether this machine has what runs an ONNX model; or the TensorRT and the GPU that an engine was built for,
-    and CuPy to run it.
+    and CuPy to run it. An engine that holds a program does not run from a bundle.
     """
     if path.suffix == ".onnx":
         return any(importlib.util.find_spec(name) for name in ("onnxruntime", "openvino"))
@@ -246,6 +246,9 @@ def _runs_here(path):
         return False
     try:
         manifest = read_manifest(path).manifest
+        if manifest.version_compatible:
+            _log.warning("%s holds a program, as it was built version-compatible; left out", path.name)
+            return False
         gpu = gpu_info()
         version = importlib.import_module(manifest.flavour).__version__
         check_manifest(

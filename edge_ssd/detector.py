@@ -10,6 +10,7 @@ import numpy as np
 
 from .backends import load_backend
 from .detections import Detections
+from .engines.choice import PRECISIONS
 from .frames import Frame, now_ns
 
 _MOST_THREADS = 1024
@@ -19,7 +20,7 @@ MEMORY_MODES = ("auto", "mapped", "pinned")
 WAITS = ("auto", "spin", "block")
 
 # What runs an ONNX model on the CPU.
-CPU_ENGINES = ("auto", "onnxruntime", "openvino", "openvino-bf16")
+CPU_ENGINES = ("auto", "onnxruntime", "openvino")
 
 
 class FrameCopies(NamedTuple):
@@ -36,13 +37,17 @@ class UnknownClass(ValueError):
     """A class name that the model does not have."""
 
 
+_CHOICES = {"memory": MEMORY_MODES, "wait": WAITS, "engine": CPU_ENGINES, "precision": PRECISIONS}
+
+
 @dataclass(frozen=True)
 class DetectorOptions:
     """What a user may change when loading a model; None takes the spec's value.
 
     classes: names to look for; empty means all.   threads: CPU threads of the network, 0: all cores.
     in_flight: frames that an ONNX model works on at once, 0: one per thread.
-    engine: what runs an ONNX model; memory, wait, rebuild: of a GPU; see `Detector.load`.
+    engine, precision: what runs an ONNX model, and computes it in; memory, wait, rebuild: of a GPU; trust_engine,
+    trust_checkpoint: what a file may do; see `Detector.load`.
     """
 
     score_threshold: float | None = 0.5
@@ -56,9 +61,12 @@ class DetectorOptions:
     rebuild: bool = False
     engine: str = "auto"
     in_flight: int = 1
+    precision: str = "auto"
+    trust_engine: bool = False
+    trust_checkpoint: bool = False
 
     def __post_init__(self):
-        for name, choices in (("memory", MEMORY_MODES), ("wait", WAITS), ("engine", CPU_ENGINES)):
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if isinstance(self.classes, str):
@@ -116,6 +124,9 @@ class Detector:
         rebuild=False,
         engine="auto",
         in_flight=1,
+        precision="auto",
+        trust_engine=False,
+        trust_checkpoint=False,
     ):
         """The detector in a model file: NAME.onnx with its spec NAME.json, which runs on the CPU; NAME.engine,
         on a GPU; a training checkpoint .pt, on a GPU where torch has one; a bundle .zip; or the name of a
@@ -128,11 +139,16 @@ class Detector:
         first, "auto" tries out which is faster.   wait: "spin" polls for a result, which takes a core,
         "block" sleeps, "auto" sleeps on a Jetson.
         rebuild: an engine that was built for another machine is built again from the ONNX file beside it.
-        engine: what runs an ONNX model, "onnxruntime", "openvino", or "openvino-bf16", which computes float
-        layers in BF16 on CPUs that can; "auto" takes the fastest that is installed.
+        engine: what runs an ONNX model, "onnxruntime" or "openvino"; "auto" takes the fastest that is installed.
+        precision: what an ONNX model's float layers are computed in, "fp32" or "bf16" (OpenVINO, on CPUs that have
+        it); "auto" takes what the environment's EDGE_SSD_PRECISION says, else the faster; see `Detector.precision`.
         in_flight: frames that an ONNX model works on at once, each on its share of the threads: with
         `detect_all`, `detect_batch` or `submit` more frames a second, each of them later. 0: one per thread, at
         most 8. A GPU always has two.
+        trust_engine: an engine that was built version-compatible is a program that TensorRT runs; True for one
+        whose maker you trust. Never of an engine in a bundle.
+        trust_checkpoint: a checkpoint from elsewhere is read with a torch before 2.10, too, in which a file can
+        do what it likes.
 
         Raises FileNotFoundError, ValueError (model, spec or argument does not fit; UnknownClass for a
         class name, EngineMismatch for an engine of another machine), OSError (no GPU for an engine) or
@@ -150,6 +166,9 @@ class Detector:
             rebuild,
             engine,
             in_flight,
+            precision,
+            trust_engine,
+            trust_checkpoint,
         )
         return cls(load_backend(path, options))
 
@@ -167,6 +186,11 @@ class Detector:
     def description(self):
         """The engine and the device, for a report."""
         return self._backend.description
+
+    @property
+    def precision(self):
+        """What most of the network is computed in: "fp32", "bf16", "fp16" or "int8"."""
+        return self._backend.precision
 
     @property
     def depth(self):

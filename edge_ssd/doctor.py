@@ -9,9 +9,9 @@ import platform
 import re
 from pathlib import Path
 
-from .backends import fastest_cpu_engine
 from .cpu_info import cpu_name, sums_int8_exactly, usable_cores
 from .doctor_gpu import gpu_findings
+from .engines.choice import PRECISION_VARIABLE, choose_cpu_engine
 from .finding import Finding
 from .v4l2_formats import camera_formats
 
@@ -26,6 +26,7 @@ def examine():
         *_opencv(),
         _onnxruntime(),
         _openvino(),
+        *_engine_of_onnx(),
         _onnx(),
         _torch(),
         *gpu_findings(),
@@ -114,10 +115,24 @@ def _openvino():
     if importlib.util.find_spec("openvino") is None:
         advice = "pip install edge-ssd[openvino], where INT8 or BF16 on an x86 CPU is wanted"
         return Finding("OpenVINO", False, "not installed; a second engine for the CPU", advice)
-    chosen = (
-        f"M.onnx runs in {fastest_cpu_engine('M.onnx')}, M.int8.onnx in {fastest_cpu_engine('M.int8.onnx')}"
-    )
-    return Finding("OpenVINO", True, f"{importlib.metadata.version('openvino')}: {chosen}")
+    return Finding("OpenVINO", True, importlib.metadata.version("openvino"))
+
+
+def _engine_of_onnx():
+    """Which engine `auto` takes for an ONNX model, and in which precision; nothing where there is none."""
+    if not any(importlib.util.find_spec(name) for name in ("onnxruntime", "openvino")):
+        return []
+    try:
+        engines = {name: choose_cpu_engine(name) for name in ("M.onnx", "M.int8.onnx")}
+    except ValueError as error:
+        return [Finding("--engine auto", False, str(error), f"unset {PRECISION_VARIABLE}, or correct it")]
+    detail = ", ".join(f"{name} in {engine.name} ({engine.precision})" for name, engine in engines.items())
+    advice = ""
+    if engines["M.onnx"].precision == "bf16":
+        advice = (
+            f"bf16 is faster, its boxes and scores differ a little; {PRECISION_VARIABLE}=fp32 turns it off"
+        )
+    return [Finding("--engine auto", True, detail, advice)]
 
 
 def _onnx():

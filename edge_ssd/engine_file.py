@@ -7,7 +7,6 @@ sees the plan, which stays byte for byte what TensorRT made.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shlex
@@ -165,15 +164,6 @@ def check_manifest(manifest, engine_path, running):
             manifest.gpu_name,
             running.gpu_name,
         )
-
-
-def file_sha256(path):
-    """The SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def sm_name(compute_capability):

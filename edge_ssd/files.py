@@ -1,7 +1,8 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and their hashes."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,3 +20,12 @@ def replacing(path):
         with suppress(OSError):
             temporary.unlink()
         raise
+
+
+def file_sha256(path):
+    """The SHA-256 of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

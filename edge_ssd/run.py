@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from .commands import new_parser
-from .commands.cpu_options import add_cpu_arguments, count
+from .commands.cpu_options import add_cpu_arguments, add_trust_arguments, count
 from .detector import MEMORY_MODES, WAITS
 
 DESCRIPTION = """\
@@ -71,6 +71,7 @@ def add_arguments(parser):
         help="give up S seconds after a live source stopped; default: never",
     )
     add_cpu_arguments(parser)
+    add_trust_arguments(parser)
     parser.add_argument(
         "--memory",
         choices=MEMORY_MODES,
@@ -181,6 +182,9 @@ def _load_detector(arguments):
         rebuild=arguments.rebuild,
         engine=arguments.engine,
         in_flight=_in_flight(arguments),
+        precision=arguments.precision,
+        trust_engine=arguments.trust_engine,
+        trust_checkpoint=arguments.trust_checkpoint,
     )
 
 

@@ -12,6 +12,8 @@ _ERASE_REST = "\x1b[K"  # of the line, right of the cursor
 # Often enough to be read as live, seldom enough to cost nothing.
 _TERMINAL_INTERVAL_S, _LOG_INTERVAL_S = 0.2, 10.0
 
+_BF16_NOTE = "bf16: scores and boxes differ a little from FP32's, which --precision fp32 gives"
+
 
 class StatusLine(logging.Handler):
     """One line that is rewritten in place on a terminal; a line every ten seconds elsewhere.
@@ -103,6 +105,7 @@ def summary_text(statistics, source, detector, outputs, stopped):
         f"{statistics.frames} frames in {statistics.seconds:.1f} s: {statistics.fps:.1f} FPS"
         + (" (stopped)" if stopped else ""),
         f"  model     {detector.spec.name}, {detector.description}",
+        *([f"  precision {_BF16_NOTE}"] if detector.precision == "bf16" else []),
         f"  source    {source.address}, policy {source.policy}: {source.dropped} dropped, "
         f"{source.skipped} skipped, opened again {source.reopened} times",
     ]

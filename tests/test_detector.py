@@ -15,6 +15,8 @@ from tests.onnx_graphs import save_planted_model
 from tests.specs import grid_spec
 
 IMAGE = np.zeros((100, 100, 3), np.uint8)
+# What other engines say and compute is tested beside them.
+NAMED = {"engine": "onnxruntime", "precision": "fp32"}
 ZEROS = np.zeros((2, 4), np.float32)
 SCORES = [[0.0, 0.9, 0.3], [0.0, 0.2, 0.6]]
 
@@ -34,39 +36,41 @@ def _edit_spec(model, **changes):
 
 def _refused(error, match, path):
     with pytest.raises(error, match=match) as caught:
-        Detector.load(path)
+        Detector.load(path, **NAMED)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_thresholds_default_to_one_half_and_none_takes_the_specs(model):
-    assert len(Detector.load(model).detect(IMAGE)) == 2
-    assert len(Detector.load(model, score_threshold=None).detect(IMAGE)) == 4
-    assert len(Detector.load(model, score_threshold=None, max_detections=3).detect(IMAGE)) == 3
-    assert Detector.load(model, iou_threshold=0.2).spec.postprocess.iou_threshold == 0.2
+    assert len(Detector.load(model, **NAMED).detect(IMAGE)) == 2
+    assert len(Detector.load(model, **NAMED, score_threshold=None).detect(IMAGE)) == 4
+    assert len(Detector.load(model, **NAMED, score_threshold=None, max_detections=3).detect(IMAGE)) == 3
+    assert Detector.load(model, **NAMED, iou_threshold=0.2).spec.postprocess.iou_threshold == 0.2
 
 
 def test_only_the_classes_asked_for(model):
-    detections = Detector.load(model, score_threshold=None, classes=["dog"], max_detections=1).detect(IMAGE)
+    detections = Detector.load(
+        model, **NAMED, score_threshold=None, classes=["dog"], max_detections=1
+    ).detect(IMAGE)
     assert detections.labels.tolist() == [1]
     assert np.isclose(detections.scores[0], 0.6)
 
 
 def test_every_class_of_a_repeated_name_is_looked_for(tmp_path):
     spec = grid_spec(1, 2, score_activation="none", class_names=("cat", "cat"))
-    detector = Detector.load(save_planted_model(tmp_path, ZEROS, SCORES, spec), classes=["cat"])
+    detector = Detector.load(save_planted_model(tmp_path, ZEROS, SCORES, spec), classes=["cat"], **NAMED)
     assert detector.detect(IMAGE).labels.tolist() == [0, 1]
 
 
 def test_an_unknown_class_is_refused_with_the_known_ones(model):
     with pytest.raises(UnknownClass, match="no 'bird'; it has cat, dog"):
-        Detector.load(model, classes=["cat", "bird"])
+        Detector.load(model, **NAMED, classes=["cat", "bird"])
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan")])
 def test_a_threshold_out_of_range_is_named(model, threshold):
     with pytest.raises(ValueError, match="score_threshold"):
-        Detector.load(model, score_threshold=threshold)
+        Detector.load(model, **NAMED, score_threshold=threshold)
 
 
 def test_missing_model_and_missing_spec(model):
@@ -144,7 +148,7 @@ def test_nan_in_an_output_is_an_error_that_names_it(tmp_path, head, name):
     heads[head][1, 2] = np.nan
     path = save_planted_model(tmp_path, spec=grid_spec(1, 2, score_activation="none"), **heads)
     with pytest.raises(ValueError, match=rf"output '{name}' holds NaN or Inf for 1 of 2 priors \(here.jpg\)"):
-        Detector.load(path).detect(Frame(IMAGE, source="here.jpg"))
+        Detector.load(path, **NAMED).detect(Frame(IMAGE, source="here.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -160,11 +164,11 @@ def test_nan_in_an_output_is_an_error_that_names_it(tmp_path, head, name):
 )
 def test_what_is_no_image_is_refused(model, image, error, message):
     with pytest.raises(error, match=message):
-        Detector.load(model).detect(image)
+        Detector.load(model, **NAMED).detect(image)
 
 
 def test_stage_times_are_kept_for_the_latest_call(model):
-    detector = Detector.load(model)
+    detector = Detector.load(model, **NAMED)
     detector.detect(IMAGE)
     assert set(detector.timing_ms) == {"preprocess", "infer", "postprocess"}
     assert all(ms > 0 for ms in detector.timing_ms.values())
@@ -174,17 +178,17 @@ def test_stage_times_are_kept_for_the_latest_call(model):
 
 def test_one_class_name_that_is_no_list_is_refused(model):
     with pytest.raises(TypeError, match="classes: expected names in a list, got the text 'cat'"):
-        Detector.load(model, classes="cat")
+        Detector.load(model, **NAMED, classes="cat")
 
 
 @pytest.mark.parametrize("threads", [-1, 5_000_000_000])
 def test_a_number_of_threads_that_cannot_be_is_refused(model, threads):
     with pytest.raises(ValueError, match="threads: expected 0 to 1024"):
-        Detector.load(model, threads=threads)
+        Detector.load(model, **NAMED, threads=threads)
 
 
 def test_a_closed_detector_says_so(model):
-    with Detector.load(model) as detector:
+    with Detector.load(model, **NAMED) as detector:
         pass
     with pytest.raises(ValueError, match="closed"):
         detector.detect(IMAGE)

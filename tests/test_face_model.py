@@ -46,7 +46,7 @@ def _assert_found(boxes, scores, wanted):
 
 
 def test_every_face_of_the_photos_is_found(face_model, shared_folder, expected):
-    detector = Detector.load(face_model, score_threshold=0.5)
+    detector = Detector.load(face_model, score_threshold=0.5, engine="onnxruntime", precision="fp32")
     found = 0
     for name, faces in expected.items():
         detections = detector.detect(cv2.imread(str(shared_folder / "photos" / name)))
@@ -57,8 +57,9 @@ def test_every_face_of_the_photos_is_found(face_model, shared_folder, expected):
 
 def test_the_command_line_on_the_folder_of_photos(face_model, shared_folder, expected, tmp_path):
     outputs = ["--output", str(tmp_path / "faces.jsonl"), "--output", str(tmp_path / "annotated")]
+    engine = ["--engine", "onnxruntime", "--precision", "fp32"]
     photos = shared_folder / "photos"
-    assert main(["run", "--source", str(photos), "--model", str(face_model), *outputs]) == 0
+    assert main(["run", "--source", str(photos), "--model", str(face_model), *outputs, *engine]) == 0
     lines = [json.loads(line) for line in (tmp_path / "faces.jsonl").read_text().splitlines()]
     assert [line["source"] for line in lines] == [str(photos / name) for name in sorted(expected)]
     for line in lines:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 import subprocess
 import sys
 import zipfile
@@ -94,3 +96,38 @@ def test_a_checkout_runs_without_installing(installed):
     code = "import edge_ssd, edge_ssd.kernels; print(edge_ssd.__file__); print(edge_ssd.kernels.__file__)"
     files = _run(installed, "-c", code, cwd=ROOT).splitlines()
     assert files == [str(ROOT / "edge_ssd/__init__.py"), str(ROOT / "kernels/__init__.py")]
+
+
+# What uv says where it cannot reach a package index.
+_OFFLINE = (
+    "error sending request",
+    "failed to fetch",
+    "client error (connect)",
+    "dns error",
+    "network connectivity",
+)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("extra", ["cuda12", "cpu", "build", "eval", "openvino"])
+def test_extras_resolve_on_jetpack_6(extra, tmp_path):
+    """Python 3.10 on Ubuntu 22.04's aarch64 (glibc 2.35), with the NumPy 1 that JetPack's OpenCV is built for."""
+    requirements = [
+        line.partition(";")
+        for line in importlib.metadata.requires("edge-ssd")
+        if f'extra == "{extra}"' in line
+    ]
+    markers = [
+        marker.replace(f'extra == "{extra}"', "python_version >= '3'") for _, _, marker in requirements
+    ]
+    lines = [f"{name}; {marker}" for (name, _, _), marker in zip(requirements, markers)]
+    (tmp_path / "extra.in").write_text("\n".join([*lines, "numpy>=1.24,<2"]) + "\n")
+    platform = ["--python-platform", "aarch64-manylinux_2_35", "--python-version", "3.10"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", *platform, "extra.in"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    if done.returncode and any(sign in done.stderr.lower() for sign in _OFFLINE):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^numpy==1\.", done.stdout, re.MULTILINE)
+    if extra == "cuda12":
+        assert re.search(r"^cupy-cuda12x==13\.", done.stdout, re.MULTILINE)

@@ -23,6 +23,8 @@ from tests.media import encoded, picture, write_video
 from tests.planted import save_cat_model
 from tests.stream_server import StreamServer
 
+# Numbers and messages are those of one engine; what `auto` takes depends on the machine.
+NAMED = ("--engine", "onnxruntime", "--precision", "fp32")
 DEMO = "demo://?frames=4&size=80x64"
 
 
@@ -35,8 +37,8 @@ def model(tmp_path_factory):
 def run(model, capfd):
     """Runs in this process; gives the exit code, standard output and standard error."""
 
-    def run(*arguments, model=model):
-        code = cli.main(["run", "--model", model, *map(str, arguments)])
+    def run(*arguments, model=model, named=NAMED):
+        code = cli.main(["run", "--model", model, *named, *map(str, arguments)])
         return code, *capfd.readouterr()
 
     return run
@@ -49,7 +51,7 @@ def server():
 
 
 def command(model, *arguments):
-    return [sys.executable, "-m", "edge_ssd.run", "--model", model, *map(str, arguments)]
+    return [sys.executable, "-m", "edge_ssd.run", "--model", model, *NAMED, *map(str, arguments)]
 
 
 def run_alone(model, *arguments):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
+from dataclasses import replace
 from itertools import repeat
 from pathlib import Path
 
-from ..cpu_info import usable_cores
 from ..engine_file import EngineMismatch
+from ..engines.choice import choose_cpu_engine, frames_at_once
 from ..gpu_info import gpu_info
 from ..models import model_path
 from ..spec import SsdSpec
@@ -18,8 +18,6 @@ log = logging.getLogger("edge_ssd")
 
 _NEEDS = "Running {path} needs the {package!r} package ({error}). {advice}"
 _SUFFIXES = (".onnx", ".engine", ".pt", ".zip")
-# Each frame at work on the CPU has the network's intermediate results in memory.
-_MOST_IN_FLIGHT = 8
 
 
 def load_backend(path, options):
@@ -32,21 +30,24 @@ def load_backend(path, options):
     Raises FileNotFoundError for a missing file or spec, ValueError for one that does not fit (EngineMismatch
     for an engine of another machine), OSError without the GPU it needs, ImportError with the package to install.
     """
-    path = _model_file(path)
+    path, is_bundled = _model_file(path)
+    if is_bundled:
+        options = replace(options, trust_engine=False)
     if path.suffix == ".engine":
         return _on_gpu(*_open_engine(path, options), path, options)
     if path.suffix == ".pt":
-        opened = _open_checkpoint_on_gpu(path)
+        opened = _open_checkpoint_on_gpu(path, options)
         if opened is not None:
             return _on_gpu(*opened, path, options)
         engine, spec = _open_checkpoint(path, options)
         return _on_cpu([engine], spec, path, options)
     engine, spec = _open_onnx(path, options)
-    twins = [engine.twin() for _ in range(frames_at_once(options) - 1)]
+    twins = [engine.twin() for _ in range(frames_at_once(options.in_flight, options.threads) - 1)]
     return _on_cpu([engine, *twins], spec, path, options)
 
 
 def _model_file(path):
+    """The file to run, and whether it came in a bundle."""
     path = model_path(path)
     if path.suffix not in _SUFFIXES:
         raise ValueError(
@@ -57,13 +58,8 @@ def _model_file(path):
     if path.suffix == ".zip":
         from ..bundle import open_bundle
 
-        return open_bundle(path)
-    return path
-
-
-def frames_at_once(options):
-    """How many frames an ONNX model works on at once: the options' `in_flight`, or what 0 stands for."""
-    return options.in_flight or min(options.threads or usable_cores(), _MOST_IN_FLIGHT)
+        return open_bundle(path), True
+    return path, False
 
 
 def _on_cpu(engines, spec, path, options):
@@ -100,59 +96,19 @@ def _on_gpu(engine, spec, path, options):
 
 def _open_onnx(path, options):
     spec = load_spec_of(path)
-    engine = options.engine if options.engine != "auto" else fastest_cpu_engine(path)
-    if engine == "onnxruntime":
+    engine = choose_cpu_engine(path, options.engine, options.precision)
+    at_once = frames_at_once(options.in_flight, options.threads)
+    if engine.name == "onnxruntime":
         try:
             from ..engines.onnxruntime_engine import OnnxRuntimeEngine
         except ImportError as error:
             raise _missing(path, "onnxruntime", error, "pip install edge-ssd[cpu]") from error
-        return OnnxRuntimeEngine(path, spec, options.threads, frames_at_once(options)), spec
+        return OnnxRuntimeEngine(path, spec, options.threads, at_once), spec
     try:
-        from ..engines.openvino_engine import BF16, FP32, OpenVinoEngine
+        from ..engines.openvino_engine import OpenVinoEngine
     except ImportError as error:
         raise _missing(path, "openvino", error, "pip install edge-ssd[openvino]") from error
-    precision = BF16 if engine == "openvino-bf16" else FP32
-    return OpenVinoEngine(path, spec, options.threads, precision, frames_at_once(options)), spec
-
-
-def fastest_cpu_engine(path):
-    """The one of detector.CPU_ENGINES that runs an ONNX model fastest here, of those that are installed.
-
-    Measured on two cores: float networks take the same time in both; in BF16, where the CPU has it, OpenVINO
-    needs half of it. NAME.int8.onnx runs three to five times as fast in OpenVINO (and the demo model's AP is no
-    lower than in float there). NAME.int8-cpu.onnx is made for ONNX Runtime.
-    """
-    installed = {name for name in ("onnxruntime", "openvino") if find_spec(name)}
-    is_int8 = {suffix: Path(path).name.endswith(f".{suffix}.onnx") for suffix in ("int8", "int8-cpu")}
-    if is_int8["int8"] and "openvino" not in installed:
-        log.warning(
-            "%s: made for TensorRT and OpenVINO; ONNX Runtime runs it slower than FP32. pip install "
-            "edge-ssd[openvino], or edge-ssd build --precision int8 --runtime cpu",
-            path,
-        )
-    # Without asking OpenVINO, whose import takes a third of a second.
-    if "openvino" not in installed or ("onnxruntime" in installed and is_int8["int8-cpu"]):
-        return "onnxruntime"
-    usable = openvino_engines()
-    if not usable:
-        return "onnxruntime"
-    if "openvino-bf16" in usable and not is_int8["int8-cpu"]:
-        return "openvino-bf16"
-    if "onnxruntime" not in installed or is_int8["int8"]:
-        return "openvino"
-    return "onnxruntime"
-
-
-def openvino_engines():
-    """Those of detector.CPU_ENGINES that are OpenVINO's and work on this machine, a tuple; () without it."""
-    if find_spec("openvino") is None:
-        return ()
-    try:
-        from ..engines.openvino_engine import has_bf16
-    except ImportError as error:
-        log.warning("OpenVINO is installed and cannot be used: %s", error)
-        return ()
-    return ("openvino", "openvino-bf16") if has_bf16() else ("openvino",)
+    return OpenVinoEngine(path, spec, options.threads, engine.precision, at_once), spec
 
 
 def _open_engine(path, options):
@@ -162,7 +118,7 @@ def _open_engine(path, options):
     except ImportError as error:
         raise _missing(path, "cupy", error, _cupy_advice(gpu)) from error
     try:
-        return TensorRtEngine.open(path)
+        return TensorRtEngine.open(path, options.trust_engine)
     except EngineMismatch as error:
         if not options.rebuild:
             raise
@@ -170,7 +126,7 @@ def _open_engine(path, options):
     from ..build_engine import rebuild
 
     rebuild(path)
-    return TensorRtEngine.open(path)
+    return TensorRtEngine.open(path, options.trust_engine)
 
 
 def _gpu_for(path):
@@ -188,10 +144,10 @@ def _open_checkpoint(path, options):
     except ImportError as error:
         advice = "pip install edge-ssd[train], or export it where torch is: edge-ssd export"
         raise _missing(path, "torch", error, advice) from error
-    return TorchEngine.open(path, threads=options.threads)
+    return TorchEngine.open(path, options.threads, options.trust_checkpoint)
 
 
-def _open_checkpoint_on_gpu(path):
+def _open_checkpoint_on_gpu(path, options):
     """The engine and the spec of a checkpoint on the GPU; None where it has to run on the CPU."""
     try:
         gpu = gpu_info()
@@ -203,7 +159,7 @@ def _open_checkpoint_on_gpu(path):
         log.warning("%s runs on the CPU: %s. For the %s: %s", path, error, gpu.name, _cupy_advice(gpu))
         return None
     try:
-        return TorchCudaEngine.open(path)
+        return TorchCudaEngine.open(path, trusted=options.trust_checkpoint)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
             raise

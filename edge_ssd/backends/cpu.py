@@ -38,6 +38,11 @@ class CpuBackend:
         return self.engine.max_batch
 
     @property
+    def precision(self):
+        """What the engine computes in."""
+        return self.engine.precision
+
+    @property
     def description(self):
         """Engine and device, for a report."""
         return self.engine.description

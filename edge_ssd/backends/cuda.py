@@ -68,6 +68,11 @@ class CudaBackend:
         return self.engine.max_batch
 
     @property
+    def precision(self):
+        """What the engine computes in."""
+        return self.engine.precision
+
+    @property
     def description(self):
         """Engine, device and how frames get there, for a report."""
         captured = (

@@ -34,6 +34,11 @@ class ParallelCpuBackend:
         self._is_closed = False
 
     @property
+    def precision(self):
+        """What the engines compute in."""
+        return self.backends[0].precision
+
+    @property
     def description(self):
         """Engine and device, for a report."""
         return f"{self.backends[0].description}, {len(self.backends)} frames at once"

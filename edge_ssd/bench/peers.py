@@ -127,12 +127,12 @@ class TorchRunner(PeerRunner):
 
     _how = "eager"
 
-    def __init__(self, model, score_threshold, batch=1, threads=0):
+    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
         import torch
 
         from ..training.checkpoint import load_model
 
-        network, spec = load_model(model)
+        network, spec = load_model(model, trust_checkpoint)
         super().__init__(spec, score_threshold, batch)
         torch.set_num_threads(threads or usable_cores())
         self._torch = torch
@@ -166,16 +166,23 @@ class CompiledTorchRunner(TorchRunner):
 class TorchvisionRunner:
     """torchvision's own detector with the same weights: eager, image to boxes, on the CPU.
 
-    Raises ValueError for a network that torchvision does not have.
+    Raises ValueError for a network that torchvision does not have, ImportError for a torchvision that does not fit
+    this torch.
     """
 
-    def __init__(self, model, score_threshold, batch=1, threads=0):
+    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
         import torch
-        import torchvision
 
         from ..training.checkpoint import load_model
 
-        network, spec = load_model(model)
+        try:
+            import torchvision
+        except (
+            ImportError,
+            RuntimeError,
+        ) as error:  # RuntimeError: its operators were built for another torch
+            raise ImportError(f"torchvision is installed and cannot be used ({error})") from error
+        network, spec = load_model(model, trust_checkpoint)
         builder = getattr(torchvision.models.detection, spec.name, None)
         if builder is None or batch != 1:
             raise ValueError(f"torchvision has no {spec.name}, or takes one image at a time here")

@@ -33,9 +33,12 @@ def new_report(settings):
     }
 
 
-def add_model(report, model, is_random, rows, verdict):
-    """Adds what `measure` gave of one model file (its spec lies beside it, or in it)."""
-    spec = _spec_of(Path(model))
+def add_model(report, model, is_random, rows, verdict, trusted=False):
+    """Adds what `measure` gave of one model file (its spec lies beside it, or in it).
+
+    trusted: of a checkpoint, see `load_checkpoint`.
+    """
+    spec = _spec_of(Path(model), trusted)
     num_priors = len(make_priors(spec))
     gflops = giga_multiply_adds(model) if Path(model).suffix == ".onnx" else None
     report["models"].append(
@@ -125,11 +128,11 @@ def _row_text(row, model):
     return f"  {row_name(row):42s}{figures}  {published}"
 
 
-def _spec_of(path):
+def _spec_of(path, trusted):
     if path.suffix == ".pt":
         from ..training.checkpoint import load_model
 
-        return load_model(path)[1]
+        return load_model(path, trusted)[1]
     if path.suffix == ".engine":
         from ..engine_file import read_manifest
 

@@ -40,12 +40,29 @@ class Runner(Protocol):
 
 class DetectorRunner:
     """A Detector of this package.   batch: images in one call.   threads: of the CPU, 0: all cores.
-    in_flight: see `Detector.load`.
+    engine, precision, in_flight, trust_engine, trust_checkpoint: see `Detector.load`.
     """
 
-    def __init__(self, model, score_threshold, batch=1, threads=0, engine="auto", in_flight=1):
+    def __init__(
+        self,
+        model,
+        score_threshold,
+        batch=1,
+        threads=0,
+        engine="auto",
+        precision="auto",
+        in_flight=1,
+        trust_engine=False,
+        trust_checkpoint=False,
+    ):
         options = DetectorOptions(
-            score_threshold=score_threshold, threads=threads, engine=engine, in_flight=in_flight
+            score_threshold=score_threshold,
+            threads=threads,
+            engine=engine,
+            precision=precision,
+            in_flight=in_flight,
+            trust_engine=trust_engine,
+            trust_checkpoint=trust_checkpoint,
         )
         self._use(load_backend(model, options), batch)
 
@@ -132,11 +149,11 @@ def _infer(engine, batch, calls):
 class TorchCpuRunner(DetectorRunner):
     """A checkpoint through this package's torch engine on the CPU, also where there is a GPU."""
 
-    def __init__(self, model, score_threshold, batch=1, threads=0):
+    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
         from ..backends.cpu import CpuBackend
         from ..engines.torch_engine import TorchEngine
 
-        engine, spec = TorchEngine.open(model, threads=threads)
+        engine, spec = TorchEngine.open(model, threads, trust_checkpoint)
         options = DetectorOptions(score_threshold=score_threshold)
         self._use(CpuBackend(engine, options.applied_to(spec)), batch)
 
@@ -144,8 +161,8 @@ class TorchCpuRunner(DetectorRunner):
 class TorchCudaRunner(DetectorRunner):
     """A checkpoint through this package's torch engine on the GPU. Raises ValueError where it would run on the CPU."""
 
-    def __init__(self, model, score_threshold, batch=1, threads=0):
-        super().__init__(model, score_threshold, batch, threads)
+    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
+        super().__init__(model, score_threshold, batch, threads, trust_checkpoint=trust_checkpoint)
         if not self._backend.on_gpu:
             raise ValueError("torch or CuPy cannot use the GPU here; edge-ssd doctor says what is missing")
 

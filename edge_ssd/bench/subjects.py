@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..engine_file import precision_of
+from ..engines.choice import wanted_precision
+from ..engines.onnx_model import refuse_memory_addresses
 from ..gpu_info import gpu_info
 
 OURS, PEER = "edge_ssd", "peer"
@@ -33,22 +35,41 @@ class Subject:
     missing: str = ""
 
 
-def subjects_of(model, with_peers=True, threads=1):
-    """The Subjects of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone.
+@dataclass(frozen=True)
+class Limits:
+    """What is measured of a model, and what its files may do.
 
-    threads: of the CPU; with more than one, ONNX files are run in throughput mode, too: a frame for each.
+    peers: beside this package's engines.   threads: of the CPU; with more than one, ONNX files are run in throughput
+    mode, too: a frame for each.   precision: of `engines.choice.PRECISIONS`: of FP32 and BF16 rows these alone.
+    trust_engine, trust_checkpoint: see `Detector.load`.
     """
+
+    peers: bool = True
+    threads: int = 1
+    precision: str = "auto"
+    trust_engine: bool = False
+    trust_checkpoint: bool = False
+
+
+def subjects_of(model, limits=Limits()):
+    """The Subjects of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone, as far as the
+    Limits let them. Raises ValueError for an ONNX file that `refuse_memory_addresses` refuses."""
     model = Path(model)
     if model.suffix == ".pt":
-        return [*_checkpoint_subjects(model)]
-    if model.suffix == ".engine":
-        return [_engine_subject(model)]
-    found = [
-        *_onnx_subjects(model, threads),
-        *(_engine_subject(path) for path in sorted(model.parent.glob(f"{model.stem}.*.engine"))),
-        *_checkpoint_subjects(model.with_suffix(".pt")),
-    ]
-    return [*found, *_peers(model)] if with_peers else found
+        found = [*_checkpoint_subjects(model, limits)]
+    elif model.suffix == ".engine":
+        found = [_engine_subject(model, limits)]
+    else:
+        refuse_memory_addresses(model)  # before a peer opens it, too
+        found = [
+            *_onnx_subjects(model, limits.threads),
+            *(_engine_subject(path, limits) for path in sorted(model.parent.glob(f"{model.stem}.*.engine"))),
+            *_checkpoint_subjects(model.with_suffix(".pt"), limits),
+            *(_peers(model, limits) if limits.peers else ()),
+        ]
+    wanted = wanted_precision(limits.precision)
+    unwanted = {"fp32": "bf16", "bf16": "fp32"}.get(wanted)
+    return [subject for subject in found if subject.precision != unwanted]
 
 
 def _onnx_subjects(model, threads):
@@ -65,15 +86,17 @@ def _onnx_latency_subjects(model):
         precision = precision_of(path)
         is_for_cpu = path.name.endswith(".int8-cpu.onnx")
         name = "ONNX Runtime (int8-cpu)" if is_for_cpu else "ONNX Runtime"
-        yield _ours(name, precision, path, "detector", "onnxruntime", engine="onnxruntime")
+        yield _ours(name, precision, path, "detector", "onnxruntime", engine="onnxruntime", precision="fp32")
         if not is_for_cpu:
-            yield _ours("OpenVINO", precision, path, "detector", "openvino", engine="openvino")
+            yield _ours(
+                "OpenVINO", precision, path, "detector", "openvino", engine="openvino", precision="fp32"
+            )
         if path == model:
             yield _bf16(model)
 
 
 def _bf16(model):
-    subject = _ours("OpenVINO", "bf16", model, "detector", "openvino", engine="openvino-bf16")
+    subject = _ours("OpenVINO", "bf16", model, "detector", "openvino", engine="openvino", precision="bf16")
     if subject.missing:
         return subject
     from ..engines.openvino_engine import has_bf16
@@ -81,20 +104,22 @@ def _bf16(model):
     return subject if has_bf16() else replace(subject, missing="this CPU has no BF16 instructions")
 
 
-def _checkpoint_subjects(path):
+def _checkpoint_subjects(path, limits):
     missing = "" if path.is_file() else f"no checkpoint {path.name} beside the model"
-    cpu = _ours("torch, CPU", "fp32", path, "checkpoint_on_cpu", "torch", missing=missing)
+    trust = {"trust_checkpoint": limits.trust_checkpoint}
+    cpu = _ours("torch, CPU", "fp32", path, "checkpoint_on_cpu", "torch", missing, **trust)
     missing = missing or _not_installed("cupy") or _no_gpu()
-    return cpu, _ours("torch, CUDA", "fp16", path, "checkpoint_on_gpu", "torch", missing=missing)
+    return cpu, _ours("torch, CUDA", "fp16", path, "checkpoint_on_gpu", "torch", missing, **trust)
 
 
-def _engine_subject(path):
+def _engine_subject(path, limits):
     runtime = "TensorRT-RTX" if path.name.endswith(".rtx.engine") else "TensorRT"
     package = "tensorrt_rtx" if runtime == "TensorRT-RTX" else "tensorrt"
-    return _ours(runtime, precision_of(path), path, "detector", package, missing=_no_gpu())
+    trust = {"trust_engine": limits.trust_engine}
+    return _ours(runtime, precision_of(path), path, "detector", package, _no_gpu(), **trust)
 
 
-def _peers(model):
+def _peers(model, limits):
     checkpoint = model.with_suffix(".pt")
     no_checkpoint = "" if checkpoint.is_file() else f"no checkpoint {checkpoint.name} beside the model"
     for name, path, package, runner, missing, precision in (
@@ -104,7 +129,8 @@ def _peers(model):
         ("torch.compile", checkpoint, "torch", "torch_compile", no_checkpoint, "fp32"),
         ("torchvision eager", checkpoint, "torchvision", "torchvision", no_checkpoint, "fp32"),
     ):
-        yield Subject(name, PEER, precision, path, runner, (), _not_installed(package) or missing)
+        options = (("trust_checkpoint", limits.trust_checkpoint),) if path == checkpoint else ()
+        yield Subject(name, PEER, precision, path, runner, options, _not_installed(package) or missing)
 
 
 def _precision_of_openvino():
@@ -116,9 +142,9 @@ def _precision_of_openvino():
     return {"bf16": "bf16", "f16": "fp16"}.get(default_precision(), "fp32")
 
 
-def _ours(name, precision, path, runner, package, missing="", **options):
+def _ours(name, row_precision, path, runner, package, missing="", **options):
     missing = missing or _not_installed(package)
-    return Subject(name, OURS, precision, path, runner, tuple(options.items()), missing)
+    return Subject(name, OURS, row_precision, path, runner, tuple(options.items()), missing)
 
 
 def _not_installed(package):

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..cpu_info import usable_cores
+from ..engines.choice import wanted_precision
 from . import new_parser
-from .cpu_options import count, positive
+from .cpu_options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
 
 DESCRIPTION = """\
 Frames per second and latency of a model on every engine and precision that this machine has, camera to detections
@@ -45,10 +46,10 @@ def add_arguments(parser):
     parser.add_argument("--source", default=_SOURCE, metavar="S", help="images: a video, folder or demo://")
     parser.add_argument("--batch", type=positive, nargs="+", default=[1], metavar="B", help="default: 1")
     parser.add_argument("--seconds", type=_seconds, default=20, metavar="S", help="of each row (default: 20)")
-    parser.add_argument(
-        "--threads", type=count, default=0, metavar="N", help="CPU threads; default: all cores"
-    )
+    add_threads_argument(parser)
+    add_precision_argument(parser)
     parser.add_argument("--score-threshold", type=float, default=0.5, metavar="T", help="default: 0.5")
+    add_trust_arguments(parser)
     parser.add_argument("--no-peers", action="store_true", help="this package's engines alone")
     parser.add_argument(
         "--note", default="", metavar="TEXT", help="what else a reader should know of the run"
@@ -81,6 +82,7 @@ def main(arguments):
             "seconds_per_row": arguments.seconds,
             "threads": arguments.threads or "all cores",
             "score_threshold": arguments.score_threshold,
+            "precision": wanted_precision(arguments.precision),
             "note": arguments.note,
         }
     )
@@ -110,18 +112,25 @@ def _measure(report, model, is_random, images, arguments, progress):
     from ..bench.disturbance import worst_of
     from ..bench.measure import Plan, measure
     from ..bench.report import add_model
-    from ..bench.subjects import subjects_of
+    from ..bench.subjects import Limits, subjects_of
 
     rows, verdicts = [], []
     for batch in arguments.batch:
         plan = Plan(arguments.seconds, batch, arguments.threads, arguments.score_threshold, progress)
         # In throughput mode, and with the peers, it is one image at a time.
         threads = arguments.threads or usable_cores() if batch == 1 else 1
-        subjects = subjects_of(model, not arguments.no_peers and batch == 1, threads)
+        limits = Limits(
+            peers=not arguments.no_peers and batch == 1,
+            threads=threads,
+            precision=arguments.precision,
+            trust_engine=arguments.trust_engine,
+            trust_checkpoint=arguments.trust_checkpoint,
+        )
+        subjects = subjects_of(model, limits)
         measured, verdict = measure(subjects, images, plan)
         rows += measured
         verdicts.append(verdict)
-    add_model(report, model, is_random, rows, worst_of(verdicts))
+    add_model(report, model, is_random, rows, worst_of(verdicts), arguments.trust_checkpoint)
 
 
 def _model_file(name, folder):

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from . import new_parser, plotting
-from .cpu_options import add_cpu_arguments
+from .cpu_options import add_cpu_arguments, add_trust_arguments
 from .data_options import add_data_arguments
 
 DESCRIPTION = """\
@@ -29,6 +29,7 @@ def add_parser(subparsers):
     parser.add_argument("--plot", metavar="F.png", help="write the precision-recall curves there")
     parser.add_argument("--worst", metavar="F.png", help="write the 20 images with the most errors there")
     add_cpu_arguments(parser)
+    add_trust_arguments(parser)
     parser.set_defaults(main=main)
 
 
@@ -53,6 +54,9 @@ def main(arguments):
         "threads": arguments.threads,
         "engine": arguments.engine,
         "in_flight": arguments.in_flight or 0,
+        "precision": arguments.precision,
+        "trust_engine": arguments.trust_engine,
+        "trust_checkpoint": arguments.trust_checkpoint,
     }
     with Detector.load(model, score_threshold=None, **options) as detector:
         predictions = predict(detector, dataset, detector.class_names, progress=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .cpu_options import add_trust_checkpoint_argument
+
 DESCRIPTION = """\
 Write the network of a checkpoint as NAME.onnx with its spec NAME.json. The graph gives raw offsets and class
 scores; it is compared with torch before it is written.
@@ -15,6 +17,7 @@ def add_parser(subparsers):
     parser.add_argument(
         "--out", required=True, metavar="M.onnx", help="where to write; the spec goes beside it"
     )
+    add_trust_checkpoint_argument(parser)
     parser.set_defaults(main=main)
 
 
@@ -23,7 +26,7 @@ def main(arguments):
     from ..training.checkpoint import load_model
     from ..training.export_onnx import export_onnx
 
-    model, spec = load_model(arguments.checkpoint)
+    model, spec = load_model(arguments.checkpoint, arguments.trust_checkpoint)
     export_onnx(model, spec, arguments.out)
     print(
         f"{arguments.out}: {model.arch}, {len(spec.class_names)} classes, {spec.input.width} x {spec.input.height}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import new_parser, plotting
+from .cpu_options import add_trust_checkpoint_argument
 from .data_options import add_data_arguments
 
 DESCRIPTION = """\
@@ -40,6 +41,7 @@ def add_parser(subparsers):
     parser.add_argument(
         "--align", action="store_true", help="centre the boxes on what the cells see (with --arch)"
     )
+    add_trust_checkpoint_argument(parser)
     parser.add_argument("--out", metavar="P.json", help="write the boxes there, as a spec for edge-ssd train")
     parser.add_argument("--plot", metavar="F.png", help="write a picture there")
     parser.set_defaults(main=main)
@@ -98,7 +100,7 @@ def _start(arguments, class_names):
             )
         from ..models import model_path
 
-        return _spec_of(model_path(arguments.model)), None
+        return _spec_of(model_path(arguments.model), arguments.trust_checkpoint), None
     from ..training.models import build_model, parse_input_size
     from ..training.receptive_field import receptive_fields
 
@@ -110,13 +112,13 @@ def _start(arguments, class_names):
     return model.spec(class_names), receptive_fields(arguments.arch, options["finest_stride"])
 
 
-def _spec_of(path):
+def _spec_of(path, trusted):
     from ..spec import SsdSpec
 
     if path.suffix == ".pt":
         from ..training.checkpoint import load_checkpoint
 
-        return SsdSpec.from_json(load_checkpoint(path)["spec"])
+        return SsdSpec.from_json(load_checkpoint(path, trusted)["spec"])
     return SsdSpec.load(path.with_suffix(".json") if path.suffix == ".onnx" else path)
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 
 from . import new_parser
+from .cpu_options import add_trust_checkpoint_argument
 from .data_options import add_data_arguments
 from .priors import add_layout_arguments
 
@@ -98,6 +99,7 @@ def add_parser(subparsers):
         metavar="F.pth",
         help="start from torchvision's ImageNet classifier: vgg16, or mobilenet_v3_large",
     )
+    add_trust_checkpoint_argument(parser)
     for name, (kind, metavar, text) in _OPTIONS.items():
         parser.add_argument("--" + name.replace("_", "-"), type=kind, metavar=metavar, help=text)
     parser.add_argument(

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from . import new_parser
-from .cpu_options import count, positive
+from .cpu_options import (
+    add_precision_argument,
+    add_threads_argument,
+    add_trust_arguments,
+    positive,
+)
 
 DESCRIPTION = """\
 Compare every form of a model with the model itself in ONNX Runtime, step by step, on the same images: engines, and
@@ -36,9 +42,9 @@ def add_parser(subparsers):
         help="folder of images, VOC or COCO folder or demo:// (the default)",
     )
     parser.add_argument("--most", type=positive, default=8, metavar="N", help="images at most (default: 8)")
-    parser.add_argument(
-        "--threads", type=count, default=0, metavar="N", help="CPU threads; default: all cores"
-    )
+    add_threads_argument(parser)
+    add_precision_argument(parser)
+    add_trust_arguments(parser)
     parser.set_defaults(main=main)
 
 
@@ -48,21 +54,28 @@ def main(arguments):
 
     with warnings_on_stderr(), build_packages("verify"):
         from ..build_engine.images import read_some
-        from ..build_engine.verify import TRUTH_ENGINE, Form, comparisons, cpu_engines, forms_beside
+        from ..build_engine.verify import OPTIONS, TRUTH_ENGINE, Form, comparisons, forms_beside
+        from ..engines.choice import usable_cpu_engines
 
-        truth = Form(_file(arguments.model), arguments.threads)
+        options = replace(
+            OPTIONS,
+            threads=arguments.threads,
+            trust_engine=arguments.trust_engine,
+            trust_checkpoint=arguments.trust_checkpoint,
+        )
+        truth = Form(_file(arguments.model), options)
         images = read_some(arguments.images, arguments.most)
         print(
             f"{arguments.model} in {truth.backend.engine.description}, on {len(images)} images of {arguments.images}"
         )
-        engines = cpu_engines()
+        engines = usable_cpu_engines(arguments.precision)
         named = [_file(form) for form in arguments.forms]
         beside = forms_beside(truth.path)
-        _say_what_is_not_compared(named or beside, engines)
+        _say_what_is_not_compared(named or beside)
         pairs = comparisons(named or [truth.path, *beside], engines)
-        as_it_is = [(truth.path, TRUTH_ENGINE), (truth.path, "auto")]
+        as_it_is = [(truth.path, TRUTH_ENGINE), (truth.path, None)]
         pairs = [pair for pair in pairs if pair not in as_it_is]
-        compared, wrong = _compare_all(truth, pairs, images, arguments.threads, bool(named))
+        compared, wrong = _compare_all(truth, pairs, images, options, bool(named))
     if not compared and not wrong:
         wrong = [
             f"nothing was compared; no other form of {truth.path.name} runs here. Make one: edge-ssd build "
@@ -82,10 +95,10 @@ def _file(name):
     return open_bundle(path) if path.suffix == ".zip" else path
 
 
-def _compare_all(truth, pairs, images, threads, named):
+def _compare_all(truth, pairs, images, options, named):
     """(number of forms that were compared, [what is wrong with one]); prints each.
 
-    pairs: [(path, engine)].   named: whether the user named them; one that this machine cannot run is then an error.
+    pairs: see `comparisons`.   named: whether the user named them; one that this machine cannot run is then an error.
     """
     from ..build_engine.verify import Form, check_plan, compare
     from ..engine_file import EngineMismatch
@@ -95,7 +108,7 @@ def _compare_all(truth, pairs, images, threads, named):
         try:
             if path.suffix == ".engine":
                 check_plan(path)
-            form = Form(path, threads, engine)
+            form = Form(path, options, engine)
             differences = compare(truth, form, images)
         except (ImportError, OSError, ValueError) as error:
             # A broken file is one everywhere; the rest is this machine's.
@@ -135,14 +148,17 @@ def _print_form(form, differences):
     )
 
 
-def _say_what_is_not_compared(forms, engines):
+def _say_what_is_not_compared(forms):
+    from ..engines.choice import openvino_precisions
     from ..gpu_info import gpu_info
 
     suffixes = {form.suffix for form in forms}
     if not forms:
         print("FP16, INT8: not compared; none lies beside the model (edge-ssd build makes them)")
-    if "openvino" not in engines:
+    if not openvino_precisions():
         print("OpenVINO: not compared; it is not installed (pip install edge-ssd[openvino])")
+    elif "bf16" not in openvino_precisions():
+        print("OpenVINO in BF16: not compared; this CPU has no BF16 instructions")
     if ".pt" not in suffixes:
         print("torch: not compared; name a checkpoint (.pt) to do so")
     try:

@@ -12,11 +12,13 @@ class Engine(Protocol):
     """What a backend asks of an engine.
 
     input_dtype: float32 or float16, what `infer` takes.   max_batch: images in one call; 0 when any.
+    precision: what most of it is computed in, "fp32", "bf16", "fp16" or "int8".
     description: engine, version and device, for a report.
     """
 
     input_dtype: np.dtype
     max_batch: int
+    precision: str
     description: str
 
     def infer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -43,12 +45,13 @@ class Graph(Protocol):
 class DeviceEngine(Protocol):
     """An engine on the GPU: arrays stay on the device and work is only enqueued.
 
-    Of one thread, as is the stream. input_dtype, max_batch, description: as of Engine.
+    Of one thread, as is the stream. input_dtype, max_batch, precision, description: as of Engine.
     capturable: whether `capture` is worth a try.
     """
 
     input_dtype: np.dtype
     max_batch: int
+    precision: str
     description: str
     capturable: bool
 

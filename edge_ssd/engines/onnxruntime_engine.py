@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 
 from ..cpu_info import usable_cores
-from .onnx_model import check_input, check_outputs, filled_up
+from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
 
 # Idle threads poll for this long, then sleep. By default (releases that do not know the option keep it) they poll
 # from one frame to the next: at 30 frames a second SSDLite320 took 50 ms of CPU time a frame instead of 18, no
@@ -30,6 +30,8 @@ class OnnxRuntimeEngine:
 
     Raises FileNotFoundError; ValueError when the file is not a model or does not fit the spec.
     """
+
+    precision = "fp32"
 
     def __init__(self, path, spec, threads=0, in_flight=1):
         self._path = path
@@ -62,11 +64,12 @@ def open_session(path, threads=0):
     """An ONNX Runtime session on the CPU.
 
     threads: of the network; 0 takes one per usable core.
-    Raises FileNotFoundError, or ValueError when the file is not a whole ONNX model.
+    Raises FileNotFoundError, or ValueError when the file is not a whole ONNX model or names addresses in memory.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model file")
+    refuse_memory_addresses(path)
     try:
         return new_session(str(path), threads)
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -14,9 +15,13 @@ import openvino
 from openvino.frontend import FrontEndManager
 
 from ..cpu_info import usable_cores
-from .onnx_model import check_input, check_outputs, filled_up
+from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
 
-BF16, FP32 = "bf16", "f32"
+# OpenVINO's names for what it computes float32 layers in, by ours.
+_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+# For tests, and for a machine whose instructions a hypervisor hides: what `has_bf16` says, "0" or "1".
+_ASSUMED_BF16 = "EDGE_SSD_ASSUME_BF16"
 
 # Batch sizes that stay compiled, the latest ones: each is a copy of the network.
 _MOST_SIZES = 4
@@ -27,7 +32,7 @@ class OpenVinoEngine:
 
     path: the .onnx file.   spec: its SsdSpec, which names the input and the outputs.
     threads: CPU threads of the network; 0 takes one per core that this process may use.
-    precision: what float32 layers are computed in, "f32" or "bf16" (eight bits of mantissa; twice as fast on
+    precision: what float32 layers are computed in, "fp32" or "bf16" (eight bits of mantissa; twice as fast on
     CPUs that have it). Quantised layers are computed in INT8 in both.
     in_flight: calls of `infer` that run at once, in twins: the threads are all of theirs together.
 
@@ -37,22 +42,24 @@ class OpenVinoEngine:
     precision that this CPU does not have.
     """
 
-    def __init__(self, path, spec, threads=0, precision=FP32, in_flight=1):
+    def __init__(self, path, spec, threads=0, precision="fp32", in_flight=1):
         self._path, self._spec = Path(path), spec
         if not self._path.is_file():
             raise FileNotFoundError(f"{path}: no such model file")
-        if precision == BF16 and not has_bf16():
-            raise ValueError("engine: this CPU has no BF16 instructions; take 'openvino' or 'onnxruntime'")
+        refuse_memory_addresses(self._path)
+        if precision == "bf16" and not has_bf16():
+            raise ValueError("precision: this CPU has no BF16 instructions; take --precision fp32")
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": in_flight,
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
-            "INFERENCE_PRECISION_HINT": precision,
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         }
         self._network = _Network(self._path, spec.input.size, settings)
         self.input_dtype, self.max_batch = check_input(path, spec, _types(self._network.inputs))
         check_outputs(path, spec, _types(self._network.outputs))
         self._requests = {}  # by batch size
+        self.precision = precision
         self.description = f"OpenVINO {_version()}, CPU, {precision}"
 
     def infer(self, batch):
@@ -136,9 +143,18 @@ class _Network:
             ) from error
 
 
-@cache
 def has_bf16():
-    """Whether this CPU computes in BF16 itself, as OpenVINO sees it; emulated, it would be slower."""
+    """Whether this CPU computes in BF16 itself, as OpenVINO sees it; emulated, it would be slower.
+
+    The environment's EDGE_SSD_ASSUME_BF16 has the last word.
+    """
+    assumed = os.environ.get(_ASSUMED_BF16)
+    return assumed == "1" if assumed else cpu_has_bf16()
+
+
+@cache
+def cpu_has_bf16():
+    """Whether OpenVINO says so of this CPU, whatever the environment says."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

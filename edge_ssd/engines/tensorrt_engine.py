@@ -50,7 +50,8 @@ class TensorRtEngine:
     """One plan as a DeviceEngine (see `edge_ssd.engines`).
 
     trt: the module, tensorrt or tensorrt_rtx.   path: of the plan.   file: its EngineFile, checked already.
-    gpu_name: for `description`.
+    gpu_name: for `description`.   trusted: whether a plan may run host code, which one that was built
+    version-compatible holds.
 
     One execution context for each batch size, in the profile that holds it (0: batch 1 alone, 1: from 2 on)
     and never reshaped, so that a captured graph stays valid.
@@ -60,11 +61,12 @@ class TensorRtEngine:
 
     capturable = True
 
-    def __init__(self, trt, path, file, gpu_name):
+    def __init__(self, trt, path, file, gpu_name, trusted=False):
         spec, manifest = file.spec, file.manifest
         self._trt, self._path, self._spec = trt, Path(path), spec
+        self.precision = manifest.precision
         self.description = f"{FLAVOURS[manifest.flavour]} {trt.__version__}, {manifest.precision}, {gpu_name}"
-        self._runtime, self._engine = self._load(manifest)
+        self._runtime, self._engine = self._load(manifest, trusted)
         self._names = {"loc": spec.outputs.loc, "conf": spec.outputs.conf}
         self._outputs = self._checked_outputs()
         self.input_dtype = self._checked_input()
@@ -76,14 +78,21 @@ class TensorRtEngine:
         self._latest = None  # context of the latest call
 
     @classmethod
-    def open(cls, path):
-        """The engine in the plan `path`, and the SsdSpec beside it.
+    def open(cls, path, trusted=False):
+        """The engine in the plan `path`, and the SsdSpec beside it.   trusted: see the class.
 
         Raises FileNotFoundError, ImportError (naming the package), OSError without a GPU, EngineMismatch
-        for a plan of another machine, ValueError for one that does not fit its spec.
+        for a plan of another machine, ValueError for one that does not fit its spec, or holds a program and is not
+        trusted.
         """
         file = read_manifest(path)
         manifest = file.manifest
+        if manifest.version_compatible and not trusted:
+            raise ValueError(
+                f"{path}: was built version-compatible, so it holds a program that TensorRT would run. If you trust "
+                "who built it: --trust-engine, or Detector.load(..., trust_engine=True), but not in a bundle; else "
+                f"build it here from {manifest.onnx} without --version-compatible"
+            )
         trt = _imported(manifest, path)
         # Before anything of TensorRT runs: without a driver its Runtime ends the process.
         try:
@@ -94,7 +103,7 @@ class TensorRtEngine:
             ) from None
         running = Running(manifest.flavour, trt.__version__, gpu.compute_capability, gpu.name, gpu.driver)
         check_manifest(manifest, path, running)
-        return cls(trt, path, file, gpu.name), file.spec
+        return cls(trt, path, file, gpu.name, trusted), file.spec
 
     def output_shapes(self, batch_size):
         """Shapes of the outputs "loc" and "conf"; see `DeviceEngine`."""
@@ -140,9 +149,9 @@ class TensorRtEngine:
                 f"it was built without REQUIRE_USER_ALLOCATION, or allocates{take_reason(self._trt)}"
             )
 
-    def _load(self, manifest):
+    def _load(self, manifest, trusted):
         runtime = self._trt.Runtime(tensorrt_log(self._trt))
-        if manifest.version_compatible:
+        if manifest.version_compatible and trusted:
             runtime.engine_host_code_allowed = True  # such a plan brings the runtime of its own version along
         engine = runtime.deserialize_cuda_engine(self._path.read_bytes())
         if engine is None:

@@ -49,6 +49,7 @@ class TorchCudaEngine:
     def __init__(self, network, spec, half=True):
         self._device, name = _gpu()
         self.input_dtype = np.dtype(np.float16 if half else np.float32)
+        self.precision = "fp16" if half else "fp32"
         self._spec = spec
         with _memory_error():
             self._network = prepare(network, half).to(self._device)
@@ -62,9 +63,12 @@ class TorchCudaEngine:
         self.description = f"torch {torch.__version__}, {self.input_dtype}, ReLU {steps}, {name}"
 
     @classmethod
-    def open(cls, path, half=True):
-        """The engine and the SsdSpec in the checkpoint `path`. Raises as `load_model`, and OSError without a GPU."""
-        network, spec = load_model(path)
+    def open(cls, path, half=True, trusted=False):
+        """The engine and the SsdSpec in the checkpoint `path`. Raises as `load_model`, and OSError without a GPU.
+
+        trusted: see `load_checkpoint`.
+        """
+        network, spec = load_model(path, trusted)
         return cls(network, spec, half), spec
 
     def output_shapes(self, batch_size):

@@ -18,6 +18,7 @@ class TorchEngine:
 
     input_dtype = np.dtype(np.float32)
     max_batch = 0
+    precision = "fp32"
 
     def __init__(self, model, threads=0):
         self.model = model.eval()
@@ -26,12 +27,13 @@ class TorchEngine:
             torch.set_num_threads(threads)
 
     @classmethod
-    def open(cls, path, threads=0):
+    def open(cls, path, threads=0, trusted=False):
         """The engine and the SsdSpec in the checkpoint `path`, on the CPU, batch norm folded away.
 
+        trusted: see `load_checkpoint`.
         Raises FileNotFoundError, or ValueError for a file that is no checkpoint or does not fit its spec.
         """
-        model, spec = load_model(path)
+        model, spec = load_model(path, trusted)
         return cls(prepare(model), threads), spec
 
     @property

@@ -20,11 +20,11 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FC6_CELLS, _FC_CHANNELS = 3, 4
 
 
-def load_base_weights(model, path, spec):
+def load_base_weights(model, path, spec, trusted=False):
     """Puts the classifier's weights in the file `path` into the base of `model`; the rest stays as it is.
 
     model: an ssd300_vgg16 or ssd512_vgg16, or an ssdlite320_mobilenet_v3_large with the full tail.
-    spec: the model's, for how its input is normalised.
+    spec: the model's, for how its input is normalised.   trusted: as of `load_checkpoint`.
 
     Returns what was not in the file, as text. Raises FileNotFoundError; ValueError naming the parameter for weights
     of another network, or a network that no such file exists for.
@@ -33,7 +33,9 @@ def load_base_weights(model, path, spec):
     if convert is None:
         raise ValueError(f"base_weights: there are none for {model.arch}; see edge-ssd train -h")
     state = {
-        name: tensor.float() for name, tensor in read_weights(path).items() if tensor.is_floating_point()
+        name: tensor.float()
+        for name, tensor in read_weights(path, trusted).items()
+        if tensor.is_floating_point()
     }
     try:
         weights, rest = convert(state, spec.input)

@@ -10,6 +10,7 @@ import torch
 
 from ..files import replacing
 from ..spec import SsdSpec
+from .checkpoint_trust import check_trusted, sign
 from .models import build_model
 
 FORMAT = "edge_ssd/checkpoint-1"
@@ -34,17 +35,19 @@ def save_checkpoint(path, model, spec, **state):
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
+        sign(path)
     except RuntimeError as error:  # what torch makes of a full disk
         kept = "; the last one stays" if Path(path).exists() else ""
         raise OSError(f"{path}: could not be written{kept}. Is the disk full? ({error})") from error
 
 
-def load_checkpoint(path):
+def load_checkpoint(path, trusted=False):
     """The dictionary in the checkpoint `path`, on the CPU. Runs no code from the file.
 
-    Raises FileNotFoundError, or ValueError for a file that is cut off, of another kind or holds code.
+    trusted: read it with a torch before 2.10, too, which cannot promise that; see `checkpoint_trust`.
+    Raises FileNotFoundError, or ValueError for a file that is cut off, of another kind, holds code or is not trusted.
     """
-    content = _read(path)
+    content = _read(path, trusted)
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise ValueError(
@@ -54,12 +57,13 @@ def load_checkpoint(path):
     return content
 
 
-def read_weights(path):
+def read_weights(path, trusted=False):
     """The state dict in a checkpoint (the averaged one, where there is one) or in a file of plain weights.
 
-    Raises FileNotFoundError, or ValueError for a file that holds neither.
+    trusted: as of `load_checkpoint`.
+    Raises FileNotFoundError, or ValueError for a file that holds neither or is not trusted.
     """
-    content = _read(path)
+    content = _read(path, trusted)
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return content["ema"] or content["model"]
     if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
@@ -67,11 +71,12 @@ def read_weights(path):
     return content
 
 
-def _read(path):
+def _read(path, trusted):
     """What torch finds in a file without running code from it."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
+    check_trusted(path, trusted)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -84,12 +89,13 @@ def _read(path):
         ) from None
 
 
-def load_model(path):
+def load_model(path, trusted=False):
     """The network in the checkpoint `path`, in evaluation mode, and its spec.
 
-    The averaged weights where the run kept them.   Returns Ssd, SsdSpec. Raises as `load_checkpoint`.
+    The averaged weights where the run kept them.   trusted: as of `load_checkpoint`.
+    Returns Ssd, SsdSpec. Raises as `load_checkpoint`.
     """
-    content = load_checkpoint(path)
+    content = load_checkpoint(path, trusted)
     try:
         spec = SsdSpec.from_json(content["spec"])
         model = build_model(content["arch"], spec.num_columns, **content["options"])

@@ -33,7 +33,7 @@ class RunOptions:
     resume: checkpoint of the run to go on with; whatever is empty is then as it was in that run.
     weights: checkpoint of the same network to start from, of any input size and classes, a file of plain weights,
     such as torchvision's, or the name of what `edge-ssd pull` has fetched.   base_weights: torchvision's
-    classifier; see `base_weights`.
+    classifier; see `base_weights`.   trust_checkpoint: as `trusted` of `checkpoint.load_checkpoint`.
     """
 
     data: str = ""
@@ -48,6 +48,7 @@ class RunOptions:
     resume: str = ""
     weights: str = ""
     base_weights: str = ""
+    trust_checkpoint: bool = False
 
     def __post_init__(self):
         for name in ("data", "arch", "out"):
@@ -71,7 +72,7 @@ def train(run, given=None):
     Returns the run's folder and the metrics of every epoch, list of dict, empty but in the first process.
     Raises ValueError, FileNotFoundError and OSError, each in one line.
     """
-    checkpoint = load_checkpoint(run.resume) if run.resume else None
+    checkpoint = load_checkpoint(run.resume, run.trust_checkpoint) if run.resume else None
     options = _train_options(checkpoint, given or {})
     history = []
     if checkpoint:

@@ -10,6 +10,7 @@ from torch import nn
 from ..spec import SsdSpec
 from .base_weights import load_base_weights
 from .checkpoint import load_checkpoint, read_weights
+from .download import cache_folder
 from .models import ARCHITECTURES, build_model, parse_input_size
 from .published import published_classes, weights_path
 
@@ -30,10 +31,13 @@ def new_model(run, options, class_names):
         spec = replace(spec, priors=_fitting(boxes, spec, options.priors))
     if run.weights:
         path = weights_path(run.weights)
-        weights, names = _read_start(path)
+        # What lies in the cache of downloads has the hash of what was published.
+        weights, names = _read_start(path, run.trust_checkpoint or path.parent == cache_folder())
         _say(f"{path}: {start_from(model, weights, path, names, class_names)}")
     if run.base_weights:
-        _say(f"{run.base_weights}: new: {load_base_weights(model, run.base_weights, spec)}")
+        _say(
+            f"{run.base_weights}: new: {load_base_weights(model, run.base_weights, spec, run.trust_checkpoint)}"
+        )
     return model, spec
 
 
@@ -73,12 +77,12 @@ def _fitting(boxes, spec, path):
     return boxes.priors
 
 
-def _read_start(path):
+def _read_start(path, trusted=False):
     """The state dict in the checkpoint or file of weights `path`, and its class names; () where it tells none."""
     try:
-        content = load_checkpoint(path)
+        content = load_checkpoint(path, trusted)
     except ValueError:
-        return read_weights(path), published_classes(path)
+        return read_weights(path, trusted), published_classes(path)
     return content["ema"] or content["model"], SsdSpec.from_json(content["spec"]).class_names
 
 

@@ -82,7 +82,8 @@ def _planted_engine(monkeypatch, opened):
 def test_an_engine_of_another_machine_is_refused_or_rebuilt(engine_path, gpu, monkeypatch):
     rebuilt = []
 
-    def opened(path):
+    def opened(path, trusted):
+        assert not trusted
         if not rebuilt:
             raise EngineMismatch("cat.fp16.engine was built for sm_90")
         return "engine", "spec"
@@ -94,6 +95,22 @@ def test_an_engine_of_another_machine_is_refused_or_rebuilt(engine_path, gpu, mo
         Detector.load(engine_path)
     assert Detector.load(engine_path, rebuild=True)._backend[:2] == ("engine", "spec")
     assert rebuilt == [engine_path]
+
+
+@pytest.mark.parametrize(("name", "is_trusted"), [("cat.fp16.engine", True), ("robot.zip", False)])
+def test_an_engine_is_trusted_where_it_is_named_and_never_in_a_bundle(
+    engine_path, gpu, monkeypatch, name, is_trusted
+):
+    """Even a bundle that claims its engine for the model."""
+    seen = []
+    _planted_engine(
+        monkeypatch, lambda path, trusted: seen.append((path.name, trusted)) or ("engine", "spec")
+    )
+    monkeypatch.setattr("edge_ssd.bundle.open_bundle", lambda _: engine_path)
+    monkeypatch.setattr(backends, "_on_gpu", lambda *parts: parts)
+    engine_path.with_name("robot.zip").touch()
+    Detector.load(engine_path.with_name(name), trust_engine=True)
+    assert seen == [("cat.fp16.engine", is_trusted)]
 
 
 @pytest.mark.torch

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edge_ssd.backends import frames_at_once
 from edge_ssd.backends.batch_result import BatchResult, ImageResult
 from edge_ssd.backends.cpu import CpuBackend
 from edge_ssd.backends.parallel import ParallelCpuBackend
 from edge_ssd.cpu_info import usable_cores
 from edge_ssd.detector import Detector, DetectorOptions
+from edge_ssd.engines.choice import frames_at_once
 from edge_ssd.frames import Frame, now_ns
 from edge_ssd.pipeline import run_pipeline
 from edge_ssd.resize import plan_resize
@@ -169,11 +169,11 @@ def test_a_twin_outlives_the_engine_it_was_made_of():
 
 
 def test_how_many_frames_at_once(tmp_path):
-    assert frames_at_once(DetectorOptions()) == 1
-    assert frames_at_once(DetectorOptions(in_flight=5, threads=2)) == 5
-    assert frames_at_once(DetectorOptions(in_flight=0, threads=3)) == 3
-    assert frames_at_once(DetectorOptions(in_flight=0, threads=64)) == 8
-    assert frames_at_once(DetectorOptions(in_flight=0)) == min(8, usable_cores())
+    assert frames_at_once(in_flight=1, threads=0) == 1
+    assert frames_at_once(in_flight=5, threads=2) == 5
+    assert frames_at_once(in_flight=0, threads=3) == 3
+    assert frames_at_once(in_flight=0, threads=64) == 8
+    assert frames_at_once(in_flight=0, threads=0) == min(8, usable_cores())
     with pytest.raises(ValueError, match="in_flight: expected 0 to 1024, got -1"):
         DetectorOptions(in_flight=-1)
     with Detector.load(save_cat_model(tmp_path), in_flight=0, threads=1) as detector:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,10 @@ from edge_ssd.bench.frames import MemorySource, load_images
 from edge_ssd.bench.gpu_network import heads_of
 from edge_ssd.bench.measure import Plan, row_of
 from edge_ssd.bench.page import html_of
+from edge_ssd.bench.peers import TorchvisionRunner
 from edge_ssd.bench.report import SCHEMA_FILE, read_report, text_of
 from edge_ssd.bench.runners import TorchCudaRunner
-from edge_ssd.bench.subjects import Subject, float_model, subjects_of
+from edge_ssd.bench.subjects import Limits, Subject, float_model, subjects_of
 from edge_ssd.bench.worker import Worker, WorkerFailed
 from edge_ssd.cli import main
 from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -236,6 +238,16 @@ class TestTheCheck:
         assert (loc.shape, conf.shape) == ((1, 5, 4), (1, 5, 3))
         assert (loc == 2).all()
 
+    def test_a_torchvision_for_another_torch_is_a_reason(self, model, tmp_path, monkeypatch):
+        pytest.importorskip("torch")
+        package = tmp_path / "torchvision" / "__init__.py"
+        package.parent.mkdir()
+        package.write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+        with pytest.raises(ImportError, match=r"is installed and cannot be used \(operator torchvision::nms"):
+            TorchvisionRunner(model, 0.5)
+
     def test_a_checkpoint_that_falls_back_to_the_cpu_is_no_row_of_the_gpu(self, model):
         with pytest.raises(ValueError, match="cannot use the GPU here"):
             TorchCudaRunner(model, 0.5, threads=1)
@@ -245,7 +257,7 @@ class TestWorkers:
     """A process for each; one that fails is a row."""
 
     def test_throughput_is_measured_with_a_frame_for_each_thread(self, model):
-        subjects = [s for s in subjects_of(model, with_peers=False, threads=2) if s.runner == "detector"]
+        subjects = [s for s in subjects_of(model, Limits(peers=False, threads=2)) if s.runner == "detector"]
         subjects = [s for s in subjects if s.name.startswith("ONNX Runtime")]
         rows, _ = measure.measure(subjects, load_images(CAMERA), Plan(seconds=0.2, threads=2))
         one, two = rows
@@ -262,7 +274,7 @@ class TestWorkers:
         (model.parent / "quarters.int8.onnx").write_bytes(other.read_bytes())
         spec.save(model.parent / "quarters.int8.json")
         try:
-            subjects = [s for s in subjects_of(model, with_peers=False) if s.precision == "int8"][:1]
+            subjects = [s for s in subjects_of(model, Limits(peers=False)) if s.precision == "int8"][:1]
             rows, _ = measure.measure(subjects, load_images(CAMERA), Plan(seconds=0.1, threads=1))
         finally:
             (model.parent / "quarters.int8.onnx").unlink()
@@ -275,7 +287,7 @@ class TestWorkers:
             Worker(subject, load_images(CAMERA), score_threshold=0.5, batch=1, threads=-1)
 
     def test_a_process_that_dies_is_a_row(self, model, monkeypatch):
-        subject = subjects_of(model, with_peers=False)[0]
+        subject = subjects_of(model, Limits(peers=False))[0]
         worker = Worker(subject, load_images(CAMERA), score_threshold=0.5, batch=1, threads=1)
         worker._process.kill()
         with pytest.raises(WorkerFailed, match="its process ended with exit code -9"):
@@ -293,7 +305,9 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
         "n.fp16.engine",
     ):
         (tmp_path / name).touch()
-    found = {(s.name, s.precision, s.model.name) for s in subjects_of(tmp_path / "m.onnx", with_peers=False)}
+    found = {
+        (s.name, s.precision, s.model.name) for s in subjects_of(tmp_path / "m.onnx", Limits(peers=False))
+    }
     assert {
         ("ONNX Runtime", "fp32", "m.onnx"),
         ("OpenVINO", "bf16", "m.onnx"),
@@ -305,7 +319,7 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
     } <= found
     assert not any(file.startswith("n.") for _, _, file in found)
     assert not any("throughput" in name for name, _, _ in found)
-    with_threads = subjects_of(tmp_path / "m.onnx", with_peers=False, threads=2)
+    with_threads = subjects_of(tmp_path / "m.onnx", Limits(peers=False, threads=2))
     assert {s.name: dict(s.options).get("in_flight") for s in with_threads if s.precision == "fp32"} == {
         "ONNX Runtime": None,
         "ONNX Runtime, throughput": 0,
@@ -319,10 +333,25 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
     assert [(s.name, s.precision) for s in checkpoint] == [("torch, CPU", "fp32"), ("torch, CUDA", "fp16")]
 
 
+@pytest.mark.parametrize("by_environment", [False, True])
+def test_of_fp32_and_bf16_one_alone_may_be_measured(tmp_path, monkeypatch, by_environment):
+    for name in ("m.onnx", "m.int8.onnx"):
+        (tmp_path / name).touch()
+
+    def precisions(precision):
+        if by_environment:
+            monkeypatch.setenv("EDGE_SSD_PRECISION", precision)
+            precision = "auto"
+        return {s.precision for s in subjects_of(tmp_path / "m.onnx", Limits(precision=precision))}
+
+    assert precisions("fp32") == {"fp32", "int8", "fp16"}
+    assert precisions("bf16") == {"bf16", "int8", "fp16"}
+
+
 def test_openvino_as_it_comes_is_in_the_precision_that_it_takes_by_itself(tmp_path, monkeypatch):
     openvino_engine = pytest.importorskip("edge_ssd.engines.openvino_engine", exc_type=ImportError)
     monkeypatch.setattr(openvino_engine, "default_precision", lambda: "bf16")
-    (peer,) = [s for s in subjects._peers(tmp_path / "m.onnx") if s.runner == "openvino"]
+    (peer,) = [s for s in subjects._peers(tmp_path / "m.onnx", Limits()) if s.runner == "openvino"]
     assert peer.precision == "bf16"
 
 

@@ -19,7 +19,8 @@ from edge_ssd.build_engine.report_html import page
 
 from edge_ssd import Detector, SsdSpec
 from edge_ssd.cli import main
-from edge_ssd.engine_file import file_sha256, read_manifest
+from edge_ssd.engine_file import read_manifest
+from edge_ssd.files import file_sha256
 from edge_ssd.gpu_info import GpuInfo
 from edge_ssd.run import DEMO_MODEL
 from tests.build_engine.fake_builder import make_tensorrt

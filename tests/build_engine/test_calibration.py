@@ -13,7 +13,7 @@ from edge_ssd.build_engine.histogram import Histogram
 from edge_ssd.build_engine.images import CalibrationImages
 from edge_ssd.build_engine.model_file import load_model
 
-from edge_ssd.engine_file import file_sha256
+from edge_ssd.files import file_sha256
 from tests.build_engine.graphs import residual, save, small_spec
 
 

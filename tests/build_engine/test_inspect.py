@@ -9,7 +9,8 @@ from edge_ssd.build_engine.inspect_model import engine_text, inspect_onnx
 from edge_ssd.build_engine.int8 import quantise
 
 from edge_ssd.cli import main
-from edge_ssd.engine_file import EngineFile, file_sha256
+from edge_ssd.engine_file import EngineFile
+from edge_ssd.files import file_sha256
 from tests.build_engine.graphs import l2norm, residual, save, small_spec
 from tests.test_engine_file import MANIFEST
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from edge_ssd.build_engine.build import build
 from edge_ssd.build_engine.images import read_some
 from edge_ssd.build_engine.options import BuildOptions
-from edge_ssd.build_engine.verify import Form, compare
+from edge_ssd.build_engine.verify import OPTIONS, Form, compare
 
 from edge_ssd.cli import main
 from edge_ssd.run import DEMO_MODEL
 from tests.test_face_model import SPEC_COMMAND
+
+ONE_THREAD = replace(OPTIONS, threads=1)
 
 
 def differences(model, precision, images, calibration, split="", count=16):
@@ -27,8 +30,8 @@ def differences(model, precision, images, calibration, split="", count=16):
         threads=1,
         progress=False,
     )
-    form = Form(build(options).onnx, threads=1)
-    return {d.step: d for d in compare(Form(model, threads=1), form, images)}
+    form = Form(build(options).onnx, ONE_THREAD)
+    return {d.step: d for d in compare(Form(model, ONE_THREAD), form, images)}
 
 
 # Of the heads' size, about twice what was seen: 0.001 where layers round to 11 bits, 0.04 where to 8.

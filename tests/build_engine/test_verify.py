@@ -17,7 +17,6 @@ from edge_ssd.build_engine.verify import (
     Form,
     compare,
     comparisons,
-    cpu_engines,
     forms_beside,
     precision_of,
 )
@@ -26,13 +25,18 @@ from edge_ssd import backends
 from edge_ssd.backends.cuda import CudaBackend
 from edge_ssd.bundle import write_bundle
 from edge_ssd.cli import main
-from edge_ssd.engine_file import EngineFile, file_sha256
+from edge_ssd.engine_file import EngineFile
+from edge_ssd.engines import choice
+from edge_ssd.engines.choice import CpuEngine, usable_cpu_engines
+from edge_ssd.files import file_sha256
 from edge_ssd.run import DEMO_MODEL
 from edge_ssd.spec import SsdSpec
 from tests.build_engine.graphs import residual, save, small_spec
 from tests.kernels.simulated_engine import SimulatedEngine
 from tests.test_engine_file import MANIFEST
 
+ONE_THREAD = replace(verify.OPTIONS, threads=1)
+BF16, FP32 = CpuEngine("openvino", "bf16"), CpuEngine("openvino", "fp32")
 FEW = ["--threads", "1", "--images", "demo://?seed=1&frames=2&scene=1"]
 needs_openvino = pytest.mark.skipif(not find_spec("openvino"), reason="openvino is not installed")
 
@@ -59,7 +63,7 @@ def saved(path, proto, **changes):
 
 
 def differences(truth, form, images):
-    return {d.step: d for d in compare(Form(truth, 1), Form(form, 1), images)}
+    return {d.step: d for d in compare(Form(truth, ONE_THREAD), Form(form, ONE_THREAD), images)}
 
 
 def test_the_model_agrees_with_itself_exactly(demo, images):
@@ -98,7 +102,7 @@ def test_the_head_that_departs_is_named(demo, images, name, capsys):
 
 
 def test_a_nan_on_one_image_is_not_forgotten_on_the_next(demo, images):
-    form, calls = Form(demo, 1), []
+    form, calls = Form(demo, ONE_THREAD), []
     right = form.backend.infer
 
     def infer(batch):
@@ -107,7 +111,7 @@ def test_a_nan_on_one_image_is_not_forgotten_on_the_next(demo, images):
         return loc * np.float32(np.nan if len(calls) == 1 else 1), conf
 
     form.backend.infer = infer
-    found = {d.step: d for d in compare(Form(demo, 1), form, images)}
+    found = {d.step: d for d in compare(Form(demo, ONE_THREAD), form, images)}
     assert found["loc"].departs
 
 
@@ -119,7 +123,7 @@ def test_another_preprocessing_is_named_before_its_consequences(demo, images):
 
 
 def test_post_processing_of_its_own_is_compared_on_its_own_heads(demo, images):
-    form = Form(demo, 1)
+    form = Form(demo, ONE_THREAD)
     right = form.backend.postprocess
 
     def moved(loc, conf):
@@ -127,7 +131,7 @@ def test_post_processing_of_its_own_is_compared_on_its_own_heads(demo, images):
         return rows + np.float32(1e-3), counts
 
     form.backend.postprocess = moved
-    found = {d.step: d for d in compare(Form(demo, 1), form, images)}
+    found = {d.step: d for d in compare(Form(demo, ONE_THREAD), form, images)}
     assert next(step for step, d in found.items() if d.departs) == "postprocess"
 
 
@@ -151,7 +155,7 @@ def no_gpu(monkeypatch):
 
 @pytest.fixture
 def no_openvino(monkeypatch):
-    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
+    monkeypatch.setattr(choice, "find_spec", lambda name: None if name == "openvino" else find_spec(name))
 
 
 def with_plan(model):
@@ -276,20 +280,40 @@ def test_a_form_that_departs_in_one_engine_alone_is_named_with_it(demo, capsys, 
 
 @needs_openvino
 @pytest.mark.parametrize("bf16", [False, True])
-def test_bf16_is_an_engine_where_the_cpu_has_it(monkeypatch, bf16):
-    from edge_ssd.engines import openvino_engine
+def test_bf16_is_a_row_of_its_own_where_the_cpu_has_it_unless_it_is_turned_off(
+    demo, capsys, monkeypatch, bf16
+):
+    monkeypatch.delenv("EDGE_SSD_PRECISION", raising=False)
+    monkeypatch.setenv("EDGE_SSD_ASSUME_BF16", str(int(bf16)))
+    main(["verify", str(demo), *FEW])
+    shown = capsys.readouterr().out
+    assert ("demo.onnx (bf16, OpenVINO" in shown) is bf16
+    assert ("OpenVINO in BF16: not compared; this CPU has no BF16" in shown) is not bf16
+    main(["verify", str(demo), *FEW, "--precision", "fp32"])
+    assert "(bf16, " not in capsys.readouterr().out
+    monkeypatch.setenv("EDGE_SSD_PRECISION", "fp32")
+    main(["verify", str(demo), *FEW])
+    assert "(bf16, " not in capsys.readouterr().out
 
-    monkeypatch.setattr(openvino_engine, "has_bf16", lambda: bf16)
-    assert cpu_engines() == ["onnxruntime", "openvino"] + ["openvino-bf16"] * bf16
+
+@needs_openvino
+@pytest.mark.parametrize("bf16", [False, True])
+def test_bf16_is_an_engine_where_the_cpu_has_it(monkeypatch, bf16):
+    monkeypatch.delenv("EDGE_SSD_PRECISION", raising=False)
+    monkeypatch.setenv("EDGE_SSD_ASSUME_BF16", str(int(bf16)))
+    everything = [verify.TRUTH_ENGINE, FP32, *[BF16] * bf16]
+    assert usable_cpu_engines() == everything
+    assert usable_cpu_engines("fp32") == everything[:2]
+    assert usable_cpu_engines("bf16") == everything[2:]
 
 
 def test_an_engine_or_a_checkpoint_has_one_way_to_run(tmp_path):
     forms = [tmp_path / name for name in ("a.fp16.onnx", "a.engine", "a.pt")]
-    assert [(path.name, engine) for path, engine in comparisons(forms, ["onnxruntime", "openvino"])] == [
-        ("a.fp16.onnx", "onnxruntime"),
-        ("a.fp16.onnx", "openvino"),
-        ("a.engine", "auto"),
-        ("a.pt", "auto"),
+    assert [(path.name, engine) for path, engine in comparisons(forms, [FP32, BF16])] == [
+        ("a.fp16.onnx", FP32),
+        ("a.fp16.onnx", BF16),
+        ("a.engine", None),
+        ("a.pt", None),
     ]
 
 
@@ -298,15 +322,15 @@ def test_the_engine_is_asked_for_and_decides_the_tolerance(demo, monkeypatch):
     opened, asked = verify.load_backend, []
 
     def load(path, options):
-        asked.append(options.engine)
-        return opened(path, replace(options, engine="onnxruntime"))
+        asked.append(CpuEngine(options.engine, options.precision))
+        return opened(path, replace(options, engine="onnxruntime", precision="fp32"))
 
     monkeypatch.setattr(verify, "load_backend", load)
     quantised = saved(demo.with_name("demo.int8.onnx"), onnx.load(demo))
-    assert Form(demo, 1, "openvino-bf16").precision == "bf16"
-    assert Form(quantised, 1, "openvino-bf16").precision == "int8"
-    assert Form(demo, 1, "openvino").precision == "fp32"
-    assert asked == ["openvino-bf16", "openvino-bf16", "openvino"]
+    assert Form(demo, ONE_THREAD, BF16).precision == "bf16"
+    assert Form(quantised, ONE_THREAD, BF16).precision == "int8"
+    assert Form(demo, ONE_THREAD, FP32).precision == "fp32"
+    assert asked == [BF16, BF16, FP32]
 
 
 def test_names_stand_for_the_files_behind_them(demo, capsys, no_openvino, monkeypatch, tmp_path):
@@ -350,7 +374,7 @@ def test_kernels_are_compared_step_by_step(tmp_path, rng, simulated, monkeypatch
         verify, "load_backend", lambda p, options: backend if p.suffix == ".engine" else on_cpu(p, options)
     )
     image = rng.integers(0, 256, (60, 90, 3), np.uint8)
-    found = compare(Form(path, 1), Form(path.with_suffix(".engine"), 1), [image])
+    found = compare(Form(path, ONE_THREAD), Form(path.with_suffix(".engine"), ONE_THREAD), [image])
     assert [d.step for d in found] == list(STEPS)
     assert not any(d.departs for d in found)
     assert engine.calls > 0
@@ -367,9 +391,9 @@ def test_a_checkpoint_in_float16_is_compared_as_such(tmp_path, rng, simulated, m
     monkeypatch.setattr(
         verify, "load_backend", lambda p, options: backend if p.suffix == ".pt" else on_cpu(p, options)
     )
-    form = Form(path.with_suffix(".pt"), 1)
+    form = Form(path.with_suffix(".pt"), ONE_THREAD)
     assert form.precision == "fp16"
-    found = compare(Form(path, 1), form, [rng.integers(0, 256, (60, 90, 3), np.uint8)])
+    found = compare(Form(path, ONE_THREAD), form, [rng.integers(0, 256, (60, 90, 3), np.uint8)])
     assert not any(d.departs for d in found)
     assert found[0].value > verify._PIXEL_LEVELS / min(small_spec().input.std)  # float16 rounds it
 

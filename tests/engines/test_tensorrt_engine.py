@@ -74,8 +74,8 @@ class Bench:
         EngineFile(SPEC, manifest).save(path)
         return path
 
-    def open(self, plan=None, **manifest):
-        return self.module.TensorRtEngine.open(self.write(plan, **manifest))[0]
+    def open(self, plan=None, trusted=False, **manifest):
+        return self.module.TensorRtEngine.open(self.write(plan, **manifest), trusted)[0]
 
     def calls(self, *kinds):
         return [call for call in self.cupy.calls if call[0] in kinds]
@@ -331,10 +331,10 @@ def test_tensorrt_rtx_is_asked_before_a_capture(engines, cupy, tmp_path, monkeyp
     assert bench.calls("specialization") == [("specialization", "eager")]
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_only_a_version_compatible_plan_may_run_code_of_its_own(bench, asked):
-    engine = bench.open(version_compatible=asked)
-    assert engine._runtime.engine_host_code_allowed is asked
+@pytest.mark.parametrize(("asked", "trusted"), [(False, False), (False, True), (True, True)])
+def test_host_code_is_allowed_for_a_trusted_plan_that_asks_for_it_alone(bench, asked, trusted):
+    engine = bench.open(version_compatible=asked, trusted=trusted)
+    assert engine._runtime.engine_host_code_allowed is (asked and trusted)
 
 
 def test_warnings_go_to_the_log(bench, caplog):
@@ -403,3 +403,9 @@ def test_a_plan_without_its_manifest(no_runtime):
     path.with_name(path.name + ".json").unlink()
     with pytest.raises(FileNotFoundError, match="no manifest beside"):
         no_runtime.module.TensorRtEngine.open(path)
+
+
+def test_a_plan_that_holds_a_program_is_refused_before_tensorrt_sees_it(no_runtime):
+    said = r"holds a program .* --trust-engine, .* not in a bundle; else build it here from m\.fp16\.onnx"
+    with pytest.raises(ValueError, match=said):
+        no_runtime.open(version_compatible=True)

@@ -15,7 +15,7 @@ CHANNELS = 16
 
 def channels_last(tensor):
     """The same values in the order that a network in channels-last has them in, also where one column is enough."""
-    batch, channels, height, width = tensor.shape
+    _, channels, height, width = tensor.shape
     strides = (channels * height * width, 1, width * channels, channels)
     return torch.empty_strided(tensor.shape, strides).copy_(tensor)
 

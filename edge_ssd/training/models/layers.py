@@ -26,12 +26,11 @@ class ConvNorm(nn.Sequential):
 def _has_wrong_gradient(conv, x):
     """Whether oneDNN's BF16 gradient of a layer's weights is not to be trusted; see ConvNorm."""
     return (
-        x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
+        torch.is_autocast_enabled("cpu")  # first, so that a traced network has no branch here
         and isinstance(conv, nn.Conv2d)
         and conv.groups > 1
+        and x.device.type == "cpu"
         and x.shape[-1] < conv.stride[1]
-        and conv.weight.dtype == torch.float32
     )
 
 
