@@ -54,7 +54,7 @@ demo: $(DEMO_VENV)/ready
 		--output demo_output/demo.jsonl --output demo_output/demo.png
 	$(DEMO_VENV)/bin/edge-ssd eval --data 'demo://?seed=1000&frames=500' --report demo_output/ap.json
 
-# On a machine with a GPU, with its own Python and what is installed there; up to 8 minutes.
+# On a machine with a GPU, with its own Python and what is installed there; nine minutes at most.
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu_check --out $(OUT)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 
 import numpy as np
 import pytest
@@ -86,14 +87,120 @@ class TestSections:
         listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
         assert "time.sleep(99)" not in listed
 
-    def test_no_time_left_is_a_row(self, tmp_path, records, capsys):
-        assert gpu_check.run_sections(tmp_path, records, ["compile"], total_s=5) == 0
-        assert [r.status for r in records.read()] == ["skipped"]
+    def test_no_time_left_is_a_row(self, tmp_path, capsys):
+        assert gpu_check.run_sections(tmp_path, ["compile"], total_s=5) == 0
+        report = json.loads((tmp_path / "gpu_check.json").read_text())
+        assert [r["status"] for r in report["records"]] == ["skipped"]
         assert "no time was left" in capsys.readouterr().out
 
-    def test_pytests_summary_is_read(self):
-        counts = gpu_check.pytest_counts("....F\n= 1 failed, 12 passed, 3 skipped, 2 errors in 9.12s =\n")
-        assert counts == {"passed": 12, "failed": 1, "skipped": 3, "errors": 2}
+    def test_five_files_at_most_and_all_that_was_printed_in_one(self, tmp_path, monkeypatch, capsys):
+        """A section that hangs leaves what it said before."""
+        started = []
+
+        def run_limited(command, log, limit_s, run=gpu_check._run_limited):
+            started.append(command)
+            code = "print('about to', flush=True); import time; time.sleep(99)"
+            return run([sys.executable, "-c", code], log, 2.0)
+
+        monkeypatch.setattr(gpu_check, "_run_limited", run_limited)
+        assert gpu_check.run_sections(tmp_path, ["device", "kernels"]) == 1
+        assert (
+            "FAILED kernels, kernels: stopped after 2 s; kernels.log ends with: about to"
+            in capsys.readouterr().out
+        )
+        names = {path.name for path in tmp_path.iterdir()}
+        assert names == {f"gpu_check.{suffix}" for suffix in ("json", "md", "png", "tar.gz")}
+        with tarfile.open(tmp_path / "gpu_check.tar.gz") as archive:
+            assert {"gpu_check/device.log", "gpu_check/kernels.log", "gpu_check/gpu_check.jsonl"} <= set(
+                archive.getnames()
+            )
+            assert archive.extractfile("gpu_check/kernels.log").read() == b"about to\n"
+        assert [command[command.index("--one") + 1] for command in started] == ["device", "kernels"]
+
+    def test_nine_minutes_hold_all_that_must_run(self):
+        needed = ("device", "tests", "kernels")
+        assert sum(gpu_check.SECTIONS[name].limit_s for name in needed) + 170 <= gpu_check._TOTAL_S <= 540
+        assert gpu_check.SECTIONS["pipeline"].limit_s == 200
+
+    @pytest.mark.parametrize(
+        "output",
+        [
+            "....F\n= 1 failed, 12 passed, 3 skipped, 2 errors in 9.12s =\n",
+            "1 failed, 12 passed, 3 skipped, 2 errors in 61.00s (0:01:01)\n========= ERROR SUMMARY: 0 errors\n",
+        ],
+    )
+    def test_pytests_summary_is_read(self, output):
+        assert gpu_check.pytest_counts(output) == {"passed": 12, "failed": 1, "skipped": 3, "errors": 2}
+
+
+class TestGpuTests:
+    """The row of `pytest -m gpu`: a GPU was asked for, so none that passed is no success."""
+
+    def row(self, records, monkeypatch, code, output):
+        monkeypatch.setattr(gpu_check, "_shown", lambda _: (code, output))
+        gpu_check.run_tests(records)
+        (record,) = records.read()
+        return record
+
+    def test_some_that_passed_are_a_success(self, records, monkeypatch):
+        record = self.row(
+            records, monkeypatch, 0, "SKIPPED [1] a.py:3: no torch\n12 passed, 1 skipped in 3.00s\n"
+        )
+        assert (record.status, record.values["passed"]) == ("ok", 12)
+
+    def test_all_skipped_is_a_failure_with_the_reason(self, records, monkeypatch):
+        skipped = "SKIPPED [211] tests/conftest.py:45: no GPU: CuPy failed to load libnvrtc.so.13\n"
+        record = self.row(records, monkeypatch, 0, f"{skipped}211 skipped in 3.00s\n")
+        assert record.status == "failed"
+        assert "no GPU test passed: no GPU: CuPy failed to load libnvrtc.so.13" in record.reason
+
+    def test_a_failure_is_named(self, records, monkeypatch):
+        output = "FAILED tests/a.py::test_x - assert 0\n1 failed, 12 passed in 3.00s\n"
+        record = self.row(records, monkeypatch, 1, output)
+        assert "tests/a.py::test_x - assert 0" in record.reason
+
+    def test_no_pytest_is_a_failure(self, records, monkeypatch):
+        record = self.row(records, monkeypatch, 1, "/usr/bin/python3: No module named pytest\n")
+        assert record.status == "failed"
+        assert "No module named pytest" in record.reason
+
+    def test_on_this_machine_it_is_a_failure(self, records):
+        """Really run, on what is quick: without a GPU all are skipped."""
+        code, output = gpu_check._shown(
+            [sys.executable, *gpu_check._PYTEST, "-rs", "tests/kernels/test_arrays.py"]
+        )
+        counts = gpu_check.pytest_counts(output)
+        if counts["passed"]:
+            pytest.skip("this machine has a GPU")
+        assert gpu_check._problem_of(code, output, counts).startswith("no GPU test passed: no GPU: ")
+
+    def test_the_sanitizer_is_missing_or_runs_both_tools(self, records, monkeypatch):
+        ran = []
+        monkeypatch.setattr(gpu_check.shutil, "which", lambda name, path=None: f"/cuda/bin/{name}")
+        monkeypatch.setattr(
+            gpu_check, "_shown", lambda command: ran.append(command) or (0, "9 passed in 3.00s\n")
+        )
+        gpu_check.run_sanitizer(records)
+        assert [(r.name, r.status) for r in records.read()] == [("memcheck", "ok"), ("racecheck", "ok")]
+        assert [command[:3] for command in ran] == [
+            ["/cuda/bin/compute-sanitizer", "--tool", tool] for tool in ("memcheck", "racecheck")
+        ]
+        monkeypatch.setattr(gpu_check.shutil, "which", lambda name, path=None: None)
+        gpu_check.run_sanitizer(records)
+        assert [r.status for r in records.read()][2:] == ["missing"] * 2
+
+    def test_the_sanitizer_has_tests_to_run(self):
+        command = [
+            sys.executable,
+            *gpu_check._PYTEST,
+            "--collect-only",
+            "-k",
+            gpu_check._SANITISED,
+            "tests/kernels",
+        ]
+        _, output = gpu_check._shown(command)
+        for name in gpu_check._SANITISED.split(" or "):
+            assert f"{name}" in output
 
 
 # By column: a value that reaches every target that asks for it, and one that reaches none.

@@ -11,7 +11,9 @@ import pytest
 from edge_ssd.cli import build_parser
 from tests.conftest import ROOT
 
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "edge_ssd/models/README.md"])
+PAGES = sorted(
+    [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "edge_ssd/models/README.md"]
+)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

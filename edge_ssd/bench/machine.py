@@ -72,10 +72,10 @@ def versions():
 
 
 def commit(root):
-    """The commit of a checkout, with "+ changes" when files differ from it; "unknown" without git, and of an
-    installed package, which may lie inside somebody else's checkout."""
+    """The commit of a checkout, with "+ changes" when files differ from it. Without git, and of an installed package,
+    which may lie inside somebody else's checkout: what the environment's EDGE_SSD_COMMIT says, else "unknown"."""
     if not (root / ".git").exists():
-        return "unknown"
+        return os.environ.get("EDGE_SSD_COMMIT") or "unknown"
     found = output_of("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
     changed = found and output_of("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
     return (found + (" + changes" if changed else "")) or "unknown"

@@ -11,7 +11,8 @@ from ..boxes import encode_boxes
 # Columns of conf, background included, by architecture: those of COCO in each.
 COLUMNS = {"ssdlite320_mobilenet_v3_large": 91, "ssd300_vgg16": 81, "ssd512_vgg16": 81}
 
-_BACKGROUND_BIAS = 6
+# Some ten thousand scores of SSD300 then pass its threshold; with QUIET more, two hundred, as of a trained one.
+_BACKGROUND_BIAS, QUIET = 6, 20
 
 
 def random_network(arch):
@@ -28,10 +29,16 @@ def random_network(arch):
     columns = COLUMNS[arch]
     torch.manual_seed(0)
     model = build_model(arch, columns).eval()
-    for predictor in model.head.classification_head.module_list:
-        last = [layer for layer in predictor.modules() if isinstance(layer, torch.nn.Conv2d)][-1]
-        last.bias.data.view(-1, columns)[:, 0] = _BACKGROUND_BIAS
+    raise_background(model, _BACKGROUND_BIAS)
     return model, model.spec([f"class {i}" for i in range(1, columns)])
+
+
+def raise_background(network, amount):
+    """Adds `amount` to the background logit of every default box, in place, also in a network that is prepared for
+    inference or lies on a GPU: the bias of the last convolution of each predictor."""
+    for predictor in network.head.classification_head.module_list:
+        last = [layer for layer in predictor.modules() if getattr(layer, "bias", None) is not None][-1]
+        last.bias.data.view(-1, network.num_classes)[:, 0] += amount
 
 
 def offsets_to_one_place(priors):

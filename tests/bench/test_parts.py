@@ -16,6 +16,7 @@ from edge_ssd.bench.disturbance import Watch, processes_cpu_s
 from edge_ssd.bench.energy import GpuMeter, RaplMeter, SampledMeter, board_watts
 from edge_ssd.bench.flops import giga_multiply_adds
 from edge_ssd.bench.machine import machine_facts
+from edge_ssd.bench.networks import QUIET, raise_background, random_network
 from edge_ssd.bench.nvml import gpu_held_back_s
 from edge_ssd.bench.published import PUBLISHED, baselines
 from edge_ssd.bench.report import SCHEMA, write_json
@@ -162,7 +163,10 @@ def test_facts_of_this_machine():
 def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
     """It may lie in an environment inside a checkout of something else."""
     monkeypatch.setattr(machine, "output_of", lambda *_: "0123456789ab")
+    monkeypatch.delenv("EDGE_SSD_COMMIT", raising=False)
     assert machine.commit(tmp_path) == "unknown"
+    monkeypatch.setenv("EDGE_SSD_COMMIT", "fedcba987654")
+    assert machine.commit(tmp_path) == "fedcba987654"
     (tmp_path / ".git").mkdir()
     assert machine.commit(tmp_path).startswith("0123456789ab")
 
@@ -225,3 +229,20 @@ class TestCompare:
     def test_a_file_that_is_none(self, tmp_path, capsys):
         assert compare_command.main([str(tmp_path / "a.json"), str(tmp_path / "b.json")]) == 1
         assert capsys.readouterr().err.startswith("error: ")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("arch", ["ssd300_vgg16", "ssdlite320_mobilenet_v3_large"])
+def test_background_is_raised_in_a_network_that_is_prepared_too(arch):
+    torch = pytest.importorskip("torch")
+    from edge_ssd.engines.torch_network import prepare
+
+    network, spec = random_network(arch)
+    network = prepare(network)
+    images = torch.rand(1, 3, *spec.input.size)
+    with torch.inference_mode():
+        before = network(images)[1].clone()
+        raise_background(network, QUIET)
+        after = network(images)[1]
+    torch.testing.assert_close(after[..., 0], before[..., 0] + QUIET)
+    torch.testing.assert_close(after[..., 1:], before[..., 1:])
