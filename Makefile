@@ -56,7 +56,7 @@ demo: $(DEMO_VENV)/ready
 
 # On a machine with a GPU, with its own Python and what is installed there; nine minutes at most.
 gpu-check:
-	$(PYTHON) -m benchmarks.gpu_check --out $(OUT)
+	$(PYTHON) -m benchmarks.gpu.check --out $(OUT)
 
 clean:
 	rm -rf .venv* demo_output gpu_check build dist *.egg-info

@@ -19,8 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from edge_ssd import reference
-from edge_ssd.bench.machine import machine_facts
 from edge_ssd.bench.networks import offsets_to_one_place
+from edge_ssd.machine.facts import machine_facts
 from edge_ssd.priors import make_priors, ssd300_levels, ssd512_levels, ssdlite_levels
 from edge_ssd.spec import InputSpec, OutputSpec, PostprocessSpec, PriorSpec, SsdSpec
 
@@ -143,11 +143,10 @@ def kernels_timer():
     except (ImportError, OSError) as error:
         print(f"no kernels: {error}", file=sys.stderr)
         return lambda *_: None
+    from edge_ssd.backends.settings import postprocess_settings
     from edge_ssd.kernels import Postprocess
 
-    from edge_ssd.backends.settings import postprocess_settings
-
-    from .gpu_timing import GraphTimer
+    from .gpu.timing import GraphTimer
 
     timer = GraphTimer(device)
 

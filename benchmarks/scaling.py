@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from edge_ssd import Detector, Frame
 from edge_ssd.bench.frames import load_images
-from edge_ssd.bench.machine import machine_facts
-from edge_ssd.cpu_info import usable_cores
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.machine.cpu import usable_cores
+from edge_ssd.machine.facts import machine_facts
+from edge_ssd.models import DEMO_MODEL
 
 CAMERAS = (1, 2, 4, 8, 16)
 SIZES = ((320, 240), (640, 480), (1280, 720), (1920, 1080), (3840, 2160))

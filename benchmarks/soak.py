@@ -21,10 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from edge_ssd import Detector, open_source
-from edge_ssd.bench.machine import machine_facts
 from edge_ssd.bench.worker import peak_memory_mib
+from edge_ssd.machine.facts import machine_facts
+from edge_ssd.models import DEMO_MODEL
 from edge_ssd.pipeline import run_pipeline
-from edge_ssd.run import DEMO_MODEL
 from edge_ssd.sinks import open_sink
 
 from .bad_camera import BadCamera, Faults

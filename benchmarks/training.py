@@ -18,11 +18,11 @@ from pathlib import Path
 import cv2
 import torch
 
-from edge_ssd.cpu_info import cpu_name, usable_cores
 from edge_ssd.datasets import open_dataset
+from edge_ssd.machine.cpu import cpu_name, usable_cores
+from edge_ssd.networks import ARCHITECTURES, build_model
 from edge_ssd.training.data import normalise
 from edge_ssd.training.loop import Trainer
-from edge_ssd.training.models import ARCHITECTURES, build_model
 from edge_ssd.training.options import TrainOptions
 
 FRAMES = "demo://?seed=1&frames=100000&scene=1"

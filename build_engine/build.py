@@ -11,15 +11,15 @@ from pathlib import Path
 
 import onnx
 
-from ..cpu_info import sums_int8_exactly
-from ..engine_file import engine_path, read_manifest
 from ..files import file_sha256, replacing
+from ..machine.cpu import sums_int8_exactly
+from ..model_files.external_data import external_locations
+from ..model_files.manifest import engine_path, read_manifest
 from ..spec import SsdSpec
 from . import receipt as receipts
 from . import tensorrt_api as api
 from .calibration import calibrate_model
 from .compile import CompileOptions, check_batch, check_machine, compile_engine
-from .external_data import external_locations
 from .fp16 import OVERFLOW_LIMIT, convert_to_fp16
 from .graph import Graph
 from .guard import check_room

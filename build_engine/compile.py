@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..engine_file import EngineFile, Manifest, manifest_path
 from ..engines.tensorrt_log import take_reason, tensorrt_log
 from ..files import file_sha256, replacing
-from ..gpu_info import gpu_info
+from ..machine.gpu import gpu_info
+from ..model_files.manifest import EngineFile, Manifest, manifest_path
 from . import tensorrt_api as api
 from .guard import check_room, only_build, stoppable
 

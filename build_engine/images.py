@@ -9,8 +9,8 @@ import numpy as np
 
 from .. import reference
 from ..datasets import open_dataset
-from ..image_file import read_image
-from ..sources import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES
+from ..files.image import read_image
 
 FEW_IMAGES = 16
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto
 
-from ..engine_file import FLAVOURS, read_manifest, sm_name
 from ..files import file_sha256
+from ..model_files.manifest import FLAVOURS, read_manifest, sm_name
 from .model_file import read_proto
 
 _TYPES = {

@@ -9,11 +9,11 @@ from pathlib import Path
 import onnx
 import onnxruntime
 
-from ..cpu_info import cpu_name, usable_cores
 from ..datasets import open_dataset
 from ..detector import Detector
 from ..evaluation import evaluate
 from ..files import replacing
+from ..machine.cpu import cpu_name, usable_cores
 from .times import time_files
 
 FORMAT = "edge_ssd-receipt/1"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from .. import html_page
+from ..files import html
 
 # Bars of the plot; further layers are in the .json file.
 _MOST_BARS = 40
@@ -38,7 +38,7 @@ def page(receipt):
         "<h2>Where this comes from</h2>",
         _origin(receipt),
     ]
-    return html_page.page(title, parts)
+    return html.page(title, parts)
 
 
 def _split(split):
@@ -55,7 +55,7 @@ def _precisions(rows):
         "size",
         *(f'<div class="engine">{escape(e)}</div>' for e in engines),
     ]
-    return html_page.table(
+    return html.table(
         head,
         [
             [
@@ -81,7 +81,7 @@ def _time(row, engine):
 def _classes(rows):
     names = [name for name, ap in rows[0]["classes"].items() if ap is not None]
     head = ["class", *(row["precision"].upper() for row in rows), "lost by INT8"]
-    return html_page.table(
+    return html.table(
         head,
         [
             [
@@ -153,4 +153,4 @@ def _origin(receipt):
         f"onnx {machine['onnx']}",
         "Command": receipt["command"],
     }
-    return html_page.facts(entries.items())
+    return html.facts(entries.items())

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..cpu_info import usable_cores
-from ..gpu_info import gpu_info
+from ..machine.cpu import usable_cores
+from ..machine.gpu import gpu_info
 from .compile import CompileOptions, compile_engine
 
 _ROUNDS = 15

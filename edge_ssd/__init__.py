@@ -20,7 +20,17 @@ __version__ = "0.1.0"
 from .detections import Detections  # noqa: E402  (after __path__ is complete)
 from .detector import Detector  # noqa: E402
 from .frames import Frame  # noqa: E402
+from .loading import register_rebuild as _register_rebuild  # noqa: E402
 from .sources import open_source  # noqa: E402
 from .spec import SsdSpec  # noqa: E402
+
+
+def _rebuild(path):
+    from .build_engine import rebuild
+
+    rebuild(path)
+
+
+_register_rebuild(_rebuild)
 
 __all__ = ["Detections", "Detector", "Frame", "SsdSpec", "open_source"]

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from . import __version__, run
+from . import __version__
 from .commands import (
     bench,
     build,
@@ -18,6 +18,7 @@ from .commands import (
     inspect,
     priors,
     pull,
+    run,
     spec,
     train,
     verify,

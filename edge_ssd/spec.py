@@ -400,3 +400,14 @@ def _from_dict(data):
         priors = {**priors, "levels": levels}
     data["priors"] = _built(priors, "priors", PriorSpec)
     return SsdSpec(**data)
+
+
+def load_spec_of(path):
+    """The spec beside a model file: NAME.json for NAME.onnx. FileNotFoundError says how to make one."""
+    spec_path = Path(path).with_suffix(".json")
+    if not spec_path.is_file():
+        raise FileNotFoundError(
+            f"{spec_path}: no spec beside {Path(path).name}, so its outputs have no meaning. "
+            f"Draft one and fill it in: edge-ssd spec {path}"
+        )
+    return SsdSpec.load(spec_path)

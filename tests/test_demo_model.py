@@ -10,7 +10,7 @@ import pytest
 from edge_ssd import Detector
 from edge_ssd.cli import main
 from edge_ssd.datasets import open_dataset
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.models import DEMO_MODEL
 from edge_ssd.sources.demo import CLASS_NAMES
 
 UNSEEN = "demo://?seed=1000&frames=60&scene=1"

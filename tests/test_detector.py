@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 from edge_ssd import Detector, Frame
-from edge_ssd.detector import UnknownClass
+from edge_ssd.options import UnknownClass
 from tests.onnx_graphs import save_planted_model
 from tests.specs import grid_spec
 

@@ -7,7 +7,7 @@ import pytest
 
 from edge_ssd import Detector, Frame
 from edge_ssd.device_array import DeviceArray, as_image, contiguous_strides
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.models import DEMO_MODEL
 
 
 class _Shown:

@@ -99,7 +99,8 @@ def _expected(model, score_threshold, pixels):
     if not model.is_file():
         return None
     from ..backends.cpu import CpuBackend
-    from ..detector import Detector, DetectorOptions
+    from ..detector import Detector
+    from ..options import DetectorOptions
     from ..reference import preprocess
 
     spec = DetectorOptions(score_threshold=score_threshold).applied_to(

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .machine import throttle_events
-from .nvml import gpu_held_back_s
+from ..machine.facts import throttle_events
+from ..machine.nvml import gpu_held_back_s
 
 _STAT = Path("/proc/stat")
 _TICKS_PER_S = 100  # USER_HZ, the same on every Linux

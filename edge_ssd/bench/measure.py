@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..machine.energy import find_meters
+from ..machine.facts import clock_mhz, gpu_memory_mib
 from .check import problem_of
 from .disturbance import Watch, processes_cpu_s
-from .energy import find_meters
-from .machine import clock_mhz, gpu_memory_mib
 from .worker import Worker, WorkerFailed
 
 PERCENTILES = (50, 90, 95, 99)

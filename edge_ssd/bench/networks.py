@@ -24,7 +24,7 @@ def random_network(arch):
     """
     import torch
 
-    from ..training.models import build_model
+    from ..networks import build_model
 
     columns = COLUMNS[arch]
     torch.manual_seed(0)
@@ -52,7 +52,7 @@ def offsets_to_one_place(priors):
 
 def save_random_network(arch, folder):
     """The same as ONNX file and as checkpoint, each with its spec, in `folder`: path of the .onnx file."""
-    from ..training.checkpoint import save_checkpoint
+    from ..networks.checkpoint import save_checkpoint
     from ..training.export_onnx import export_onnx
 
     network, spec = random_network(arch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ..html_page import facts, page, picture, table
+from ..files.html import facts, page, picture, table
 from .plots import pictures
 from .report import model_title, ratios, row_name
 

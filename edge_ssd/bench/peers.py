@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from .. import reference
-from ..cpu_info import usable_cores
+from ..machine.cpu import usable_cores
 from ..priors import make_priors
 from ..spec import SsdSpec
 from .frames import MemorySource
@@ -130,7 +130,7 @@ class TorchRunner(PeerRunner):
     def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
         import torch
 
-        from ..training.checkpoint import load_model
+        from ..networks.checkpoint import load_model
 
         network, spec = load_model(model, trust_checkpoint)
         super().__init__(spec, score_threshold, batch)
@@ -173,7 +173,7 @@ class TorchvisionRunner:
     def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
         import torch
 
-        from ..training.checkpoint import load_model
+        from ..networks.checkpoint import load_model
 
         try:
             import torchvision

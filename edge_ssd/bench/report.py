@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 
 from ..files import replacing
+from ..machine.facts import machine_facts
 from ..priors import make_priors
 from ..spec import SsdSpec
 from .flops import giga_multiply_adds
-from .machine import machine_facts
 from .published import MLPERF_ORIN, PUBLISHED, TITAN_X, baselines
 
 SCHEMA = "edge_ssd.bench/1"
@@ -130,11 +130,11 @@ def _row_text(row, model):
 
 def _spec_of(path, trusted):
     if path.suffix == ".pt":
-        from ..training.checkpoint import load_model
+        from ..networks.checkpoint import load_model
 
         return load_model(path, trusted)[1]
     if path.suffix == ".engine":
-        from ..engine_file import read_manifest
+        from ..model_files.manifest import read_manifest
 
         return read_manifest(path).spec
     return SsdSpec.load(path.with_suffix(".json"))

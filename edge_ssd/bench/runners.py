@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..backends import load_backend
-from ..detector import Detector, DetectorOptions
+from ..detector import Detector
+from ..loading import load_backend
+from ..options import DetectorOptions
 from ..pipeline import run_pipeline
 from .frames import MemorySource
 

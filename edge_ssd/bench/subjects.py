@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..engine_file import precision_of
 from ..engines.choice import wanted_precision
 from ..engines.onnx_model import refuse_memory_addresses
-from ..gpu_info import gpu_info
+from ..machine.gpu import gpu_info
+from ..model_files.manifest import precision_of
 
 OURS, PEER = "edge_ssd", "peer"
 

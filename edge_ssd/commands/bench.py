@@ -8,10 +8,10 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..cpu_info import usable_cores
 from ..engines.choice import wanted_precision
+from ..machine.cpu import usable_cores
 from . import new_parser
-from .cpu_options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
+from .options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
 
 DESCRIPTION = """\
 Frames per second and latency of a model on every engine and precision that this machine has, camera to detections

@@ -40,7 +40,7 @@ def add_parser(subparsers):
 
 def main(arguments):
     """Packs and lists what went in; known errors come out as exceptions."""
-    from ..bundle import write_bundle
+    from ..model_files.bundle import write_bundle
 
     packed = write_bundle(arguments.model, arguments.out, arguments.engine, arguments.run)
     for name in packed.names:

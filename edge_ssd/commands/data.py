@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from . import new_parser, plotting
-from .data_options import ADDRESS, add_split_argument
+from .options import ADDRESS, add_split_argument
 
 STATS = """\
 Sizes, classes, overlaps and light of a data set, as a table and a picture.
@@ -60,7 +60,7 @@ def _add_command(commands, name, text, description):
 def main(arguments):
     """Measures and prints the table; known errors come out as exceptions."""
     from ..datasets import open_dataset
-    from ..datasets.statistics import measure, statistics_text
+    from ..datasets.analysis.statistics import measure, statistics_text
 
     plot_statistics = _load_plotter() if arguments.plot else None
     dataset = open_dataset(arguments.data, arguments.split)
@@ -75,7 +75,7 @@ def main(arguments):
 def check_main(arguments):
     """Prints every problem; raises ValueError with their count when there are any."""
     from ..datasets import open_dataset
-    from ..datasets.duplicates import take_prints
+    from ..datasets.analysis.duplicates import take_prints
 
     dataset = open_dataset(arguments.data, arguments.split)
     others = [_other(arguments, address, dataset.class_names) for address in arguments.against]
@@ -125,7 +125,7 @@ def _other(arguments, address, class_names):
 
 def _shared(dataset, prints, other, other_prints, problems):
     """Adds the images that `other` has too to `problems`; returns lines on those that look alike."""
-    from ..datasets.duplicates import identical, look_alikes
+    from ..datasets.analysis.duplicates import identical, look_alikes
 
     where = "" if other_prints is None else f" of {other.address}"
     for index, twin in identical(prints, other_prints):
@@ -146,5 +146,5 @@ def _bar(dataset, text):
 
 def _load_plotter():
     with plotting():
-        from ..datasets.plot import plot_statistics
+        from ..datasets.analysis.plot import plot_statistics
     return plot_statistics

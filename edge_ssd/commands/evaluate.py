@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 from . import new_parser, plotting
-from .cpu_options import add_cpu_arguments, add_trust_arguments
-from .data_options import add_data_arguments
+from .options import add_cpu_arguments, add_data_arguments, add_trust_arguments
 
 DESCRIPTION = """\
 VOC and COCO average precision of a model, an engine or a checkpoint, and which classes it takes for which.
@@ -40,7 +39,7 @@ def main(arguments):
     from ..evaluation import predict, score
     from ..evaluation.errors import confusion_report, confusion_text
     from ..evaluation.report import load_coco_scorer, report_text
-    from ..run import DEMO_MODEL
+    from ..models import DEMO_MODEL
 
     # All that may be missing is said before the work, not after it.
     load_coco_scorer()

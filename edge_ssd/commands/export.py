@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .cpu_options import add_trust_checkpoint_argument
+from .options import add_trust_checkpoint_argument
 
 DESCRIPTION = """\
 Write the network of a checkpoint as NAME.onnx with its spec NAME.json. The graph gives raw offsets and class
@@ -23,7 +23,7 @@ def add_parser(subparsers):
 
 def main(arguments):
     """Exports; returns the exit code. Known errors come out as exceptions."""
-    from ..training.checkpoint import load_model
+    from ..networks.checkpoint import load_model
     from ..training.export_onnx import export_onnx
 
     model, spec = load_model(arguments.checkpoint, arguments.trust_checkpoint)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from . import new_parser, plotting
-from .cpu_options import add_trust_checkpoint_argument
-from .data_options import add_data_arguments
+from .options import add_data_arguments, add_trust_checkpoint_argument
 
 DESCRIPTION = """\
 Coverage of a data set's objects by default boxes (the share with an IoU above 0.5, and the mean of the best IoU),
@@ -66,7 +65,7 @@ def main(arguments):
     from tqdm import tqdm
 
     from ..datasets import open_dataset
-    from ..datasets.coverage import read_objects
+    from ..datasets.analysis.coverage import read_objects
     from ..priors import make_priors
 
     plot_coverage = _load_plotter() if arguments.plot else None
@@ -101,8 +100,8 @@ def _start(arguments, class_names):
         from ..models import model_path
 
         return _spec_of(model_path(arguments.model), arguments.trust_checkpoint), None
-    from ..training.models import build_model, parse_input_size
-    from ..training.receptive_field import receptive_fields
+    from ..networks import build_model, parse_input_size
+    from ..networks.receptive_field import receptive_fields
 
     options = {
         "input_size": parse_input_size(arguments.input_size),
@@ -116,16 +115,16 @@ def _spec_of(path, trusted):
     from ..spec import SsdSpec
 
     if path.suffix == ".pt":
-        from ..training.checkpoint import load_checkpoint
+        from ..networks.checkpoint import load_checkpoint
 
         return SsdSpec.from_json(load_checkpoint(path, trusted)["spec"])
     return SsdSpec.load(path.with_suffix(".json") if path.suffix == ".onnx" else path)
 
 
 def _improved(arguments, spec, objects, fields):
-    from ..datasets.coverage import fit_levels
+    from ..datasets.analysis.coverage import fit_levels
+    from ..networks.receptive_field import aligned
     from ..spec import PriorSpec
-    from ..training.receptive_field import aligned
 
     levels = spec.priors.levels
     if not levels:
@@ -143,13 +142,13 @@ def _improved(arguments, spec, objects, fields):
 
 
 def _report(title, objects, spec, fields):
-    from ..datasets.coverage import coverage_text, measure_coverage
+    from ..datasets.analysis.coverage import coverage_text, measure_coverage
     from ..priors import make_priors
 
     coverage = measure_coverage(objects, make_priors(spec))
     print(f"\n{title}\n{coverage_text(objects, coverage)}")
     if fields:
-        from ..training.receptive_field import alignment_text
+        from ..networks.receptive_field import alignment_text
 
         print(f"\n{alignment_text(spec.priors.levels, fields)}")
     return coverage
@@ -157,5 +156,5 @@ def _report(title, objects, spec, fields):
 
 def _load_plotter():
     with plotting():
-        from ..datasets.coverage_plot import plot_coverage
+        from ..datasets.analysis.coverage_plot import plot_coverage
     return plot_coverage

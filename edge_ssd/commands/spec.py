@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..run import names_list
 from ..spec import COLORS, LOC_ORDERS, RESIZE_MODES, SCORE_ACTIVATIONS
 from . import new_parser
+from .options import names_list
 
 DESCRIPTION = """\
 Draft NAME.json for NAME.onnx, from what the model tells and the options below; then look at it.

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 
 from . import new_parser
-from .cpu_options import add_trust_checkpoint_argument
-from .data_options import add_data_arguments
+from .options import add_data_arguments, add_trust_checkpoint_argument
 from .priors import add_layout_arguments
 
 DESCRIPTION = """\

@@ -6,12 +6,7 @@ import sys
 from dataclasses import replace
 
 from . import new_parser
-from .cpu_options import (
-    add_precision_argument,
-    add_threads_argument,
-    add_trust_arguments,
-    positive,
-)
+from .options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
 
 DESCRIPTION = """\
 Compare every form of a model with the model itself in ONNX Runtime, step by step, on the same images: engines, and
@@ -53,8 +48,8 @@ def main(arguments):
     from .needs import build_packages, warnings_on_stderr
 
     with warnings_on_stderr(), build_packages("verify"):
+        from ..agreement.variants import OPTIONS, TRUTH_ENGINE, Form, comparisons, forms_beside
         from ..build_engine.images import read_some
-        from ..build_engine.verify import OPTIONS, TRUTH_ENGINE, Form, comparisons, forms_beside
         from ..engines.choice import usable_cpu_engines
 
         options = replace(
@@ -88,7 +83,7 @@ def main(arguments):
 
 def _file(name):
     """The file to run: of a model that comes with the package, or of a bundle, the one that stands behind it."""
-    from ..bundle import open_bundle
+    from ..model_files.bundle import open_bundle
     from ..models import model_path
 
     path = model_path(name)
@@ -100,8 +95,8 @@ def _compare_all(truth, pairs, images, options, named):
 
     pairs: see `comparisons`.   named: whether the user named them; one that this machine cannot run is then an error.
     """
-    from ..build_engine.verify import Form, check_plan, compare
-    from ..engine_file import EngineMismatch
+    from ..agreement.variants import Form, check_plan, compare
+    from ..model_files.manifest import EngineMismatch
 
     compared, wrong = 0, []
     for path, engine in pairs:
@@ -150,7 +145,7 @@ def _print_form(form, differences):
 
 def _say_what_is_not_compared(forms):
     from ..engines.choice import openvino_precisions
-    from ..gpu_info import gpu_info
+    from ..machine.gpu import gpu_info
 
     suffixes = {form.suffix for form in forms}
     if not forms:

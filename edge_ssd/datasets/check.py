@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from ..image_file import UPRIGHT, read_header
+from ..files.image import UPRIGHT, read_header
 
 # Beyond the image by as much as a file that counts from 0 where 1 was meant, or the reverse; such
 # boxes are clipped. Farther out, the box belongs to another image or another size of it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from abc import abstractmethod
 
-from ..image_file import read_image
+from ..files.image import read_image
 from .check import inspect
 from .dataset import Dataset
 

@@ -8,9 +8,8 @@ from xml.parsers import expat
 
 import numpy as np
 
-from ..files import replacing
-from ..image_file import read_image_size
-from ..sources.address import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, replacing
+from ..files.image import read_image_size
 from .dataset import Annotation
 from .folder import FolderDataset
 

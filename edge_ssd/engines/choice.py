@@ -8,11 +8,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from ..cpu_info import usable_cores
+from ..machine.cpu import usable_cores
+from ..options import PRECISIONS
 
 # What `auto` stands for, where neither a caller nor a command line says it.
 PRECISION_VARIABLE = "EDGE_SSD_PRECISION"
-PRECISIONS = ("auto", "fp32", "bf16")
 
 # Each frame at work on the CPU has the network's intermediate results in memory.
 _MOST_IN_FLIGHT = 8
@@ -74,12 +74,6 @@ def _is_faster_in_openvino(path, precision):
     """Whether the engine that `auto` takes for an ONNX model is OpenVINO."""
     installed = {name for name in ("onnxruntime", "openvino") if find_spec(name)}
     is_int8 = {suffix: Path(path).name.endswith(f".{suffix}.onnx") for suffix in ("int8", "int8-cpu")}
-    if is_int8["int8"] and "openvino" not in installed:
-        log.warning(
-            "%s: made for TensorRT and OpenVINO; ONNX Runtime runs it slower than FP32. pip install "
-            "edge-ssd[openvino], or edge-ssd build --precision int8 --runtime cpu",
-            path,
-        )
     if precision == "bf16":
         return True
     # Without asking OpenVINO, whose import takes a third of a second, where it would not be taken anyway.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ..cpu_info import usable_cores
+from ..machine.cpu import usable_cores
 from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
 
 # Idle threads poll for this long, then sleep. By default (releases that do not know the option keep it) they poll

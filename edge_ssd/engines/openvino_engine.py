@@ -14,7 +14,7 @@ import numpy as np
 import openvino
 from openvino.frontend import FrontEndManager
 
-from ..cpu_info import usable_cores
+from ..machine.cpu import usable_cores
 from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
 
 # OpenVINO's names for what it computes float32 layers in, by ours.

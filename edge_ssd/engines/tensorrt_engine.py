@@ -15,8 +15,8 @@ from typing import Any
 import cupy
 import numpy as np
 
-from ..engine_file import FLAVOURS, Running, check_manifest, read_manifest
-from ..gpu_info import gpu_info
+from ..machine.gpu import gpu_info
+from ..model_files.manifest import FLAVOURS, Running, check_manifest, read_manifest
 from .cuda import capture_failure, capture_with_cupy, current_stream_pointer
 from .tensorrt_log import take_reason, tensorrt_log
 

@@ -13,7 +13,7 @@ from weakref import WeakSet
 import numpy as np
 import torch
 
-from ..training.checkpoint import load_model
+from ..networks.checkpoint import load_model
 from .cuda import capture_failure, current_stream_pointer
 from .torch_network import fuse_relu, prepare
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..training.checkpoint import load_model
+from ..networks.checkpoint import load_model
 from .torch_network import prepare
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+DEMO_MODEL = FOLDER / "demo.onnx"
 
 
 def model_path(name):

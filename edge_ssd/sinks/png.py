@@ -7,8 +7,7 @@ from pathlib import Path
 
 import cv2
 
-from ..files import replacing
-from ..sources.address import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, replacing
 
 
 class PngFolderSink:

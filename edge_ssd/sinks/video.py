@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..files.image import opencv_name
 from ..resize import plan_resize
-from ..sources.video import opencv_name
 
 # OpenCV does not say when the disk is full, and an MP4 without its last kilobytes cannot be played: so
 # the file is closed while there is still room for them.

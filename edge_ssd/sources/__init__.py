@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .address import IMAGE_SUFFIXES, is_camera, local_path, scheme_of, with_plain_scheme, without_login
+from ..files import IMAGE_SUFFIXES
+from .address import is_camera, local_path, scheme_of, with_plain_scheme, without_login
 from .source import POLICIES, Source
 
 __all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "open_source"]
@@ -35,7 +36,7 @@ def _opener(address, allocate):
     scheme = scheme_of(address)
     if scheme == "demo":
         from .demo import DemoOptions
-        from .demo_reader import DemoReader
+        from .demo.reader import DemoReader
 
         options = DemoOptions.from_uri(address)
         return lambda: DemoReader(options, address, allocate)

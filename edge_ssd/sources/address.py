@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+from ..files import IMAGE_SUFFIXES
 
 _SCHEME = re.compile(r"([a-z0-9]+)://", re.IGNORECASE)
 # A camera's number or device, with options or without.

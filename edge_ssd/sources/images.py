@@ -6,9 +6,9 @@ import logging
 import time
 from pathlib import Path
 
+from ..files import IMAGE_SUFFIXES
+from ..files.image import read_image
 from ..frames import Frame, now_ns
-from ..image_file import read_image
-from .address import IMAGE_SUFFIXES
 from .retrieve import buffered
 
 log = logging.getLogger("edge_ssd")

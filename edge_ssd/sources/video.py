@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import cv2
 
+from ..files import IMAGE_SUFFIXES
+from ..files.image import opencv_name
 from ..frames import Frame, now_ns
-from .address import IMAGE_SUFFIXES, without_login
+from .address import without_login
 from .retrieve import Retriever
 
 log = logging.getLogger("edge_ssd")
@@ -111,19 +113,6 @@ def sane_fps(fps):
     A stream without a rate has NaN, 0, a negative number, or FFmpeg's time base (90000).
     """
     return float(fps) if 0 < fps <= 1000 else 0.0
-
-
-def opencv_name(name):
-    """A file's name or an address as text that OpenCV can take; ValueError when it is not UTF-8.
-
-    OpenCV ends the process for such a name.
-    """
-    try:
-        str(name).encode()
-    except UnicodeEncodeError:
-        shown = str(name).encode(errors="backslashreplace").decode()
-        raise ValueError(f"{shown}: OpenCV cannot open a name that is not UTF-8; rename it") from None
-    return str(name)
 
 
 def open_video(path, allocate=None):

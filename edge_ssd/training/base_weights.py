@@ -10,7 +10,7 @@ import re
 
 import torch
 
-from .checkpoint import read_weights
+from ..networks.checkpoint import read_weights
 
 # torchvision's, RGB, of pixels in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -18,9 +18,9 @@ from ..backends.cpu import CpuBackend
 from ..detector import Detector
 from ..engines.torch_engine import TorchEngine
 from ..evaluation import evaluate
+from ..networks.checkpoint import load_weights, save_checkpoint
 from .augmentation import AUGMENTATIONS
 from .board import Board
-from .checkpoint import load_weights, save_checkpoint
 from .data import RankBatches, RoundSampler, TrainingImages, make_loader, normalise
 from .distributed import join_processes
 from .ema import MovingAverage

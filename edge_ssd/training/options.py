@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..engines.choice import PRECISIONS
+from ..options import PRECISIONS
 from .augmentation import AUGMENTATIONS
 from .schedule import SCHEDULES
 

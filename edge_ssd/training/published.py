@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .checkpoint import load_weights, read_weights
+from ..networks import build_model
+from ..networks.checkpoint import load_weights, read_weights
 from .download import cache_folder, download
-from .models import build_model
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 
 from ..datasets import open_dataset
 from ..evaluation.report import load_coco_scorer
-from .checkpoint import load_checkpoint
+from ..networks.checkpoint import load_checkpoint
 from .distributed import leave_processes
 from .history import read_metrics
 from .loop import Trainer

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from torch import nn
 
+from ..networks import ARCHITECTURES, build_model, parse_input_size
+from ..networks.checkpoint import load_checkpoint, read_weights
 from ..spec import SsdSpec
 from .base_weights import load_base_weights
-from .checkpoint import load_checkpoint, read_weights
 from .download import cache_folder
-from .models import ARCHITECTURES, build_model, parse_input_size
 from .published import published_classes, weights_path
 
 # Names that a message lists before it counts the rest.

@@ -11,9 +11,9 @@ import pytest
 from edge_ssd import Detector, Frame, open_source
 from edge_ssd.backends.cpu import CpuBackend
 from edge_ssd.backends.cuda import CudaBackend
-from edge_ssd.detector import DetectorOptions
 from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.models import DEMO_MODEL
+from edge_ssd.options import DetectorOptions
 from edge_ssd.spec import SsdSpec
 from tests.backends.brightness import assert_same, brightness, camera_frames, on_cpu, small_spec
 from tests.kernels.simulated import LaunchFailed

@@ -42,10 +42,9 @@ class Brightness(torch.nn.Module):
 
 def detector(network=None, memory="pinned"):
     """A Detector over the network on this machine's GPU."""
-    from edge_ssd.kernels.device import Device
-
     from edge_ssd.backends.cuda import CudaBackend
     from edge_ssd.engines.torch_cuda_engine import TorchCudaEngine
+    from edge_ssd.kernels.device import Device
 
     spec = small_spec()
     engine = TorchCudaEngine(network or Brightness(), spec, half=False)
@@ -151,7 +150,7 @@ class TestImagesOnTheGpu:
 
 
 def test_a_frame_allocates_nothing_and_waits_once(rng):
-    from benchmarks.gpu_counting import counting
+    from benchmarks.gpu.counting import counting
 
     ours = detector()
     image = ours.allocate((720, 1280, 3))
@@ -172,7 +171,7 @@ def test_counting_counts():
     """An allocation and a wait of each library are seen."""
     import cupy
 
-    from benchmarks.gpu_counting import counting
+    from benchmarks.gpu.counting import counting
 
     with counting() as counts:
         held = cupy.empty(1000), torch.empty(1000, device="cuda")

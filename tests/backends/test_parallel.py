@@ -13,10 +13,11 @@ import pytest
 from edge_ssd.backends.batch_result import BatchResult, ImageResult
 from edge_ssd.backends.cpu import CpuBackend
 from edge_ssd.backends.parallel import ParallelCpuBackend
-from edge_ssd.cpu_info import usable_cores
-from edge_ssd.detector import Detector, DetectorOptions
+from edge_ssd.detector import Detector
 from edge_ssd.engines.choice import frames_at_once
 from edge_ssd.frames import Frame, now_ns
+from edge_ssd.machine.cpu import usable_cores
+from edge_ssd.options import DetectorOptions
 from edge_ssd.pipeline import run_pipeline
 from edge_ssd.resize import plan_resize
 from edge_ssd.sources import open_source

@@ -10,17 +10,17 @@ import onnx
 import pytest
 
 from benchmarks import compare as compare_command
-from edge_ssd.bench import machine
 from edge_ssd.bench.compare import changes, comparable, lost_rows, slower
 from edge_ssd.bench.disturbance import Watch, processes_cpu_s
-from edge_ssd.bench.energy import GpuMeter, RaplMeter, SampledMeter, board_watts
 from edge_ssd.bench.flops import giga_multiply_adds
-from edge_ssd.bench.machine import machine_facts
 from edge_ssd.bench.networks import QUIET, raise_background, random_network
-from edge_ssd.bench.nvml import gpu_held_back_s
 from edge_ssd.bench.published import PUBLISHED, baselines
 from edge_ssd.bench.report import SCHEMA, write_json
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.machine import facts
+from edge_ssd.machine.energy import GpuMeter, RaplMeter, SampledMeter, board_watts
+from edge_ssd.machine.facts import machine_facts
+from edge_ssd.machine.nvml import gpu_held_back_s
+from edge_ssd.models import DEMO_MODEL
 
 
 class TestEnergy:
@@ -139,10 +139,10 @@ def test_multiply_adds_are_those_that_torchvision_states(tmp_path):
 
 
 def test_gpu_memory_is_that_of_the_process(monkeypatch):
-    monkeypatch.setattr(machine, "output_of", lambda *_: "17, 300\n18, 512\n19, [N/A]")
-    assert machine.gpu_memory_mib(18) == 512
-    assert machine.gpu_memory_mib(19) is None
-    assert machine.gpu_memory_mib(20) is None
+    monkeypatch.setattr(facts, "output_of", lambda *_: "17, 300\n18, 512\n19, [N/A]")
+    assert facts.gpu_memory_mib(18) == 512
+    assert facts.gpu_memory_mib(19) is None
+    assert facts.gpu_memory_mib(20) is None
 
 
 def test_the_papers_figures():
@@ -162,13 +162,13 @@ def test_facts_of_this_machine():
 
 def test_an_installed_package_has_no_commit(tmp_path, monkeypatch):
     """It may lie in an environment inside a checkout of something else."""
-    monkeypatch.setattr(machine, "output_of", lambda *_: "0123456789ab")
+    monkeypatch.setattr(facts, "output_of", lambda *_: "0123456789ab")
     monkeypatch.delenv("EDGE_SSD_COMMIT", raising=False)
-    assert machine.commit(tmp_path) == "unknown"
+    assert facts.commit(tmp_path) == "unknown"
     monkeypatch.setenv("EDGE_SSD_COMMIT", "fedcba987654")
-    assert machine.commit(tmp_path) == "fedcba987654"
+    assert facts.commit(tmp_path) == "fedcba987654"
     (tmp_path / ".git").mkdir()
-    assert machine.commit(tmp_path).startswith("0123456789ab")
+    assert facts.commit(tmp_path).startswith("0123456789ab")
 
 
 def report(fps, low=None, high=None, names=("ONNX Runtime",), cpu="A", remarks=(), threads=2):
@@ -184,10 +184,10 @@ def report(fps, low=None, high=None, names=("ONNX Runtime",), cpu="A", remarks=(
         }
         for name in names
     ]
-    machine = {"cpu": cpu, "cores": 2, "gpu": "", "power_mode": "", "clock_governor": ""}
+    facts = {"cpu": cpu, "cores": 2, "gpu": "", "power_mode": "", "clock_governor": ""}
     model = {"name": "m", "rows": rows, "machine_was": {"remarks": list(remarks)}}
     settings = {"source": "s", "image_size": "640x480", "threads": threads, "score_threshold": 0.5}
-    return {"schema": SCHEMA, "machine": machine, "settings": settings, "models": [model]}
+    return {"schema": SCHEMA, "machine": facts, "settings": settings, "models": [model]}
 
 
 class TestCompare:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from edge_ssd.build_engine.compile import CompileOptions, compile_engine
-
 from tests.build_engine.graphs import small_spec
 
 ORIGIN = {

@@ -10,19 +10,19 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+
+from edge_ssd import Detector, SsdSpec
 from edge_ssd.build_engine import build as building
 from edge_ssd.build_engine import compile as compiling
 from edge_ssd.build_engine import receipt, times
 from edge_ssd.build_engine.build import build
 from edge_ssd.build_engine.options import BuildOptions
 from edge_ssd.build_engine.report_html import page
-
-from edge_ssd import Detector, SsdSpec
 from edge_ssd.cli import main
-from edge_ssd.engine_file import read_manifest
 from edge_ssd.files import file_sha256
-from edge_ssd.gpu_info import GpuInfo
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.machine.gpu import GpuInfo
+from edge_ssd.model_files.manifest import read_manifest
+from edge_ssd.models import DEMO_MODEL
 from tests.build_engine.fake_builder import make_tensorrt
 from tests.build_engine.graphs import residual, save
 from tests.conftest import ROOT

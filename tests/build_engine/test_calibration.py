@@ -8,11 +8,11 @@ import logging
 import cv2
 import numpy as np
 import pytest
+
 from edge_ssd.build_engine.calibration import Table, calibrate, calibrate_model
 from edge_ssd.build_engine.histogram import Histogram
 from edge_ssd.build_engine.images import CalibrationImages
 from edge_ssd.build_engine.model_file import load_model
-
 from edge_ssd.files import file_sha256
 from tests.build_engine.graphs import residual, save, small_spec
 

@@ -8,12 +8,12 @@ import signal
 import sys
 
 import pytest
+
 from edge_ssd.build_engine import compile as compiling
 from edge_ssd.build_engine import guard, tensorrt_api
 from edge_ssd.build_engine.compile import CompileOptions, compile_engine, profiles_of
-
-from edge_ssd.engine_file import manifest_path, read_manifest
-from edge_ssd.gpu_info import GpuInfo
+from edge_ssd.machine.gpu import GpuInfo
+from edge_ssd.model_files.manifest import manifest_path, read_manifest
 from tests.build_engine.compiled import ORIGIN, compiled
 from tests.build_engine.fake_builder import make_tensorrt
 from tests.build_engine.graphs import residual, save, small_spec

@@ -9,14 +9,14 @@ from dataclasses import replace
 
 import onnx
 import pytest
+
 from edge_ssd.build_engine import tensorrt_api
 from edge_ssd.build_engine.build import rebuild
 from edge_ssd.build_engine.compile import CompileOptions, compile_engine
 from edge_ssd.build_engine.fp16 import convert_to_fp16
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.int8 import quantise
-
-from edge_ssd.engine_file import read_manifest
+from edge_ssd.model_files.manifest import read_manifest
 from edge_ssd.spec import SsdSpec
 from tests.build_engine.compiled import ORIGIN, compiled
 from tests.build_engine.graphs import depthwise, l2norm, residual, save
@@ -116,9 +116,9 @@ def package_models(tmp_path_factory):
     """The package's networks as `export_onnx` writes them, with untrained weights."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
+    from edge_ssd.networks import build_model
     from edge_ssd.training import export_onnx as exporting
     from edge_ssd.training.export_onnx import export_onnx
-    from edge_ssd.training.models import build_model
 
     def no_comparison(*_):
         """What export_onnx ends with, half of its time, and what its own tests are about."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from edge_ssd.build_engine.fp16 import OVERFLOW_LIMIT, convert_to_fp16, norm_islands, overflow_islands
-from edge_ssd.build_engine.graph import Graph
-from edge_ssd.build_engine.session import open_bytes
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from edge_ssd.build_engine.fp16 import OVERFLOW_LIMIT, convert_to_fp16, norm_islands, overflow_islands
+from edge_ssd.build_engine.graph import Graph
+from edge_ssd.build_engine.session import open_bytes
 from tests.build_engine.graphs import Net, depthwise, l2norm, operators, producers, residual
 
 

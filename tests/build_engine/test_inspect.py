@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import pytest
+
 from edge_ssd.build_engine.fp16 import convert_to_fp16
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.inspect_model import engine_text, inspect_onnx
 from edge_ssd.build_engine.int8 import quantise
-
 from edge_ssd.cli import main
-from edge_ssd.engine_file import EngineFile
 from edge_ssd.files import file_sha256
+from edge_ssd.model_files.manifest import EngineFile
 from tests.build_engine.graphs import l2norm, residual, save, small_spec
-from tests.test_engine_file import MANIFEST
+from tests.model_files.test_manifest import MANIFEST
 
 
 def by_name(layers):

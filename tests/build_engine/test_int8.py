@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from edge_ssd.build_engine.fp16 import convert_to_fp16
-from edge_ssd.build_engine.graph import Graph
-from edge_ssd.build_engine.int8 import activation_scale, quantise, quantise_for_cpu, quantise_weights
-from edge_ssd.build_engine.session import open_bytes
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from edge_ssd import cpu_info
-from edge_ssd.cpu_info import sums_int8_exactly
+from edge_ssd.build_engine.fp16 import convert_to_fp16
+from edge_ssd.build_engine.graph import Graph
+from edge_ssd.build_engine.int8 import activation_scale, quantise, quantise_for_cpu, quantise_weights
+from edge_ssd.build_engine.session import open_bytes
+from edge_ssd.machine import cpu
+from edge_ssd.machine.cpu import sums_int8_exactly
 from tests.build_engine.graphs import Net, depthwise, l2norm, operators, producers, residual
 
 
@@ -194,8 +194,8 @@ def test_weights_come_back_within_half_a_step(rng, size):
 )
 def test_which_cpus_sum_8_bit_products_exactly(monkeypatch, tmp_path, machine, flags, exact):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-    monkeypatch.setattr(cpu_info, "_CPU_INFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(cpu_info.platform, "machine", lambda: machine)
+    monkeypatch.setattr(cpu, "_CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(cpu.platform, "machine", lambda: machine)
     assert sums_int8_exactly() == exact
 
 

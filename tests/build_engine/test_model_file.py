@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
+
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.int8 import quantise
 from edge_ssd.build_engine.model_file import load_model
-from onnx import TensorProto, helper
-
 from tests.build_engine.graphs import Net, residual, save, small_spec
 
 

@@ -6,13 +6,13 @@ import shutil
 from dataclasses import replace
 
 import pytest
+
+from edge_ssd.agreement.variants import OPTIONS, Form, compare
 from edge_ssd.build_engine.build import build
 from edge_ssd.build_engine.images import read_some
 from edge_ssd.build_engine.options import BuildOptions
-from edge_ssd.build_engine.verify import OPTIONS, Form, compare
-
 from edge_ssd.cli import main
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.models import DEMO_MODEL
 from tests.test_face_model import SPEC_COMMAND
 
 ONE_THREAD = replace(OPTIONS, threads=1)

@@ -6,11 +6,11 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+
 from edge_ssd.build_engine import receipt
 from edge_ssd.build_engine.report_html import page
-
 from edge_ssd.files import file_sha256
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.models import DEMO_MODEL
 from tests.conftest import ROOT
 
 

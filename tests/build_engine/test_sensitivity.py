@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.sensitivity import Layer, fewest_kept, kind_of_layers, measure
-
 from tests.build_engine.graphs import depthwise, l2norm, residual
 
 

@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
 from edge_ssd.build_engine import times
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.int8 import quantise_for_cpu
-
-from edge_ssd.gpu_info import GpuInfo
+from edge_ssd.machine.gpu import GpuInfo
 from tests.build_engine.graphs import residual, save, small_spec
 from tests.conftest import ROOT
 

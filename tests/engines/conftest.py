@@ -33,8 +33,8 @@ def path(tmp_path):
     """A checkpoint of a small network with random weights."""
     import torch
 
-    from edge_ssd.training.checkpoint import save_checkpoint
-    from edge_ssd.training.models import build_model
+    from edge_ssd.networks import build_model
+    from edge_ssd.networks.checkpoint import save_checkpoint
 
     torch.manual_seed(0)
     model = build_model("ssd320_resnet16", 3, input_size=96)

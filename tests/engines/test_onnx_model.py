@@ -70,7 +70,7 @@ def test_weights_at_an_address_in_memory_are_refused_before_an_engine_sees_them(
     [
         ["spec", "{}", "--classes", "cat,dog", "--force"],
         ["verify", "{}"],
-        ["build", "{}", "--precision", "fp16"],
+        ["build", "{}", "--precision", "fp16", "--runtime", "cpu"],
     ],
 )
 def test_every_command_refuses_them(model, command, capfd):

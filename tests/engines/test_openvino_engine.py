@@ -10,7 +10,7 @@ pytest.importorskip("openvino")
 from edge_ssd import Detector, open_source
 from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_ssd.engines.openvino_engine import OpenVinoEngine, cpu_has_bf16
-from edge_ssd.run import DEMO_MODEL
+from edge_ssd.models import DEMO_MODEL
 from edge_ssd.spec import SsdSpec
 from tests.onnx_graphs import save_planted_model
 from tests.specs import grid_spec

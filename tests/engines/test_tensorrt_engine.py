@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edge_ssd.backends.heads import check_heads
-from edge_ssd.engine_file import EngineFile, EngineMismatch, Manifest
-from edge_ssd.gpu_info import GpuInfo
+from edge_ssd.machine.gpu import GpuInfo
+from edge_ssd.model_files.manifest import EngineFile, EngineMismatch, Manifest
 from tests.engines.fake_cupy import FakeArray, assert_is_device_engine
 from tests.engines.fake_tensorrt import fake_tensorrt
 from tests.specs import grid_spec

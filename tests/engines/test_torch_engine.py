@@ -9,8 +9,8 @@ torch = pytest.importorskip("torch")
 
 from edge_ssd.detector import Detector  # noqa: E402
 from edge_ssd.engines.torch_engine import TorchEngine  # noqa: E402
-from edge_ssd.training.checkpoint import save_checkpoint  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
+from edge_ssd.networks import build_model  # noqa: E402
+from edge_ssd.networks.checkpoint import save_checkpoint  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -13,7 +13,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 from edge_ssd.engines.torch_network import Convolution, fuse_relu, prepare  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
+from edge_ssd.networks import build_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

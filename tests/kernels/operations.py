@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from edge_ssd.kernels import FRAME_DESCRIPTOR, Postprocess, describe_frame, preprocess
 
 from edge_ssd.backends.settings import input_constants, postprocess_settings
 from edge_ssd.frames import split_planes
+from edge_ssd.kernels import FRAME_DESCRIPTOR, Postprocess, describe_frame, preprocess
 from edge_ssd.resize import plan_resize
 
 

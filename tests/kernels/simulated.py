@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
 from edge_ssd.kernels.source import kernel_source
 
 HERE = Path(__file__).parent

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
+from edge_ssd.backends.settings import postprocess_settings
 from edge_ssd.kernels import Postprocess, PostprocessSettings, clock_ns
 from edge_ssd.kernels.arrays import check_array, head_define
 from edge_ssd.kernels.class_nms import MAX_TOP_K, class_nms
 from edge_ssd.kernels.merge import merge
 from edge_ssd.kernels.score_candidates import score_candidates
-
-from edge_ssd.backends.settings import postprocess_settings
 from edge_ssd.priors import make_priors
 from tests.specs import grid_spec
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from edge_ssd.kernels.source import KERNELS, OPTIONS, kernel_source
 
 # The macros with which the launchers compile each kernel.

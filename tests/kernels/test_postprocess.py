@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from edge_ssd.kernels import Postprocess
-from edge_ssd.kernels.score_candidates import num_tiles, score_candidates
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_ssd import reference
 from edge_ssd.backends.settings import postprocess_settings
 from edge_ssd.boxes import encode_boxes
+from edge_ssd.kernels import Postprocess
+from edge_ssd.kernels.score_candidates import num_tiles, score_candidates
 from edge_ssd.priors import make_priors
 from edge_ssd.spec import PriorSpec
 from tests.kernels.operations import Operations

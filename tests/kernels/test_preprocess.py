@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from edge_ssd.kernels import preprocess as launcher
-from edge_ssd.kernels.color import COLOR_MATRICES, COLOR_RANGES
-from edge_ssd.kernels.preprocess import FRAME_DESCRIPTOR, describe_frame
-from edge_ssd.kernels.preprocess import PIXEL_FORMATS as KERNEL_FORMATS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_ssd import frames, reference
 from edge_ssd.frames import PIXEL_FORMATS
+from edge_ssd.kernels import preprocess as launcher
+from edge_ssd.kernels.color import COLOR_MATRICES, COLOR_RANGES
+from edge_ssd.kernels.preprocess import FRAME_DESCRIPTOR, describe_frame
+from edge_ssd.kernels.preprocess import PIXEL_FORMATS as KERNEL_FORMATS
 from edge_ssd.resize import plan_resize
 from tests.media import random_image
 from tests.specs import example_spec

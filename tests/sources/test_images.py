@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ssd.sources import IMAGE_SUFFIXES, open_source
+from edge_ssd.files import IMAGE_SUFFIXES
+from edge_ssd.sources import open_source
 from edge_ssd.sources.images import read_image
 from tests.media import encoded, picture
 

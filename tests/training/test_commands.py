@@ -16,9 +16,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 from edge_ssd import cli  # noqa: E402
+from edge_ssd.networks import build_model  # noqa: E402
+from edge_ssd.networks.checkpoint import load_checkpoint  # noqa: E402
 from edge_ssd.training import start as module  # noqa: E402
-from edge_ssd.training.checkpoint import load_checkpoint  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -11,17 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edge_ssd import reference  # noqa: E402
+from edge_ssd.networks import build_model  # noqa: E402
 from edge_ssd.training.augmentation import AUGMENTATIONS  # noqa: E402
-from edge_ssd.training.data import (  # noqa: E402
-    RankBatches,
-    RoundSampler,
-    TrainingImages,
-    collate,
-    make_loader,
-    normalise,
-)
+from edge_ssd.training.data import RankBatches, RoundSampler, TrainingImages, collate, make_loader, normalise  # noqa: E402
 from edge_ssd.training.loop import Trainer  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
 from edge_ssd.training.options import TrainOptions  # noqa: E402
 
 pytestmark = pytest.mark.torch

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edge_ssd import cli  # noqa: E402
-from edge_ssd.training.checkpoint import load_checkpoint  # noqa: E402
+from edge_ssd.networks.checkpoint import load_checkpoint  # noqa: E402
 from edge_ssd.training.data import RankBatches, RoundSampler  # noqa: E402
 from tests.conftest import ROOT  # noqa: E402
 

@@ -12,10 +12,10 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+from edge_ssd.networks import build_model  # noqa: E402
 from edge_ssd.spec import SsdSpec  # noqa: E402
 from edge_ssd.training import export_onnx as module  # noqa: E402
 from edge_ssd.training.export_onnx import export_onnx, fold_batch_norms  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

@@ -11,10 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edge_ssd.datasets import Dataset, Truth  # noqa: E402
-from edge_ssd.training.checkpoint import load_checkpoint, load_model, save_checkpoint  # noqa: E402
+from edge_ssd.networks import build_model  # noqa: E402
+from edge_ssd.networks.checkpoint import load_checkpoint, load_model, save_checkpoint  # noqa: E402
 from edge_ssd.training.history import read_metrics  # noqa: E402
 from edge_ssd.training.loop import Trainer, make_optimizer  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
 from edge_ssd.training.options import TrainOptions  # noqa: E402
 
 pytestmark = pytest.mark.torch

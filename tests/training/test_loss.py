@@ -10,14 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from edge_ssd.boxes import encode_boxes  # noqa: E402
-from edge_ssd.spec import (  # noqa: E402
-    InputSpec,
-    OutputSpec,
-    PostprocessSpec,
-    PriorLevel,
-    PriorSpec,
-    SsdSpec,
-)
+from edge_ssd.spec import InputSpec, OutputSpec, PostprocessSpec, PriorLevel, PriorSpec, SsdSpec  # noqa: E402
 from edge_ssd.training.data import Targets  # noqa: E402
 from edge_ssd.training.loss import SsdLoss, hard_negatives  # noqa: E402
 

@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
 from edge_ssd import Detector, cli  # noqa: E402
+from edge_ssd.networks import build_model  # noqa: E402
 from edge_ssd.spec import SsdSpec  # noqa: E402
 from edge_ssd.training import download as module  # noqa: E402
 from edge_ssd.training.download import download  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
 from edge_ssd.training.published import COCO_NAMES  # noqa: E402
 
 pytestmark = pytest.mark.torch

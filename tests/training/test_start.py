@@ -13,21 +13,15 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
 from edge_ssd import cli  # noqa: E402
+from edge_ssd.networks import build_model  # noqa: E402
+from edge_ssd.networks.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from edge_ssd.networks.layers import conv_norm  # noqa: E402
+from edge_ssd.networks.mobilenet import STEM, InvertedResidual, mobilenet_v3_large  # noqa: E402
 from edge_ssd.training.base_weights import load_base_weights  # noqa: E402
-from edge_ssd.training.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from edge_ssd.training.models import build_model  # noqa: E402
-from edge_ssd.training.models.layers import conv_norm  # noqa: E402
-from edge_ssd.training.models.mobilenet import STEM, InvertedResidual, mobilenet_v3_large  # noqa: E402
 from edge_ssd.training.options import TrainOptions  # noqa: E402
 from edge_ssd.training.published import PUBLISHED  # noqa: E402
 from edge_ssd.training.run import RunOptions  # noqa: E402
-from edge_ssd.training.start import (  # noqa: E402
-    _class_layers,
-    _read_start,
-    new_model,
-    resumed_model,
-    start_from,
-)
+from edge_ssd.training.start import _class_layers, _read_start, new_model, resumed_model, start_from  # noqa: E402
 
 pytestmark = pytest.mark.torch
 

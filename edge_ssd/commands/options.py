@@ -1,0 +1,125 @@
+"""Options that several commands share, and the types of their values for argparse."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..options import CPU_ENGINES, PRECISIONS
+
+ADDRESS = "VOC or COCO folder, or demo://?seed=S&frames=N"
+
+
+def add_cpu_arguments(parser):
+    """--threads, --engine, --precision and --in-flight, as `Detector.load` takes them; in_flight is None when not
+    given."""
+    add_threads_argument(parser)
+    parser.add_argument(
+        "--engine",
+        choices=CPU_ENGINES,
+        default="auto",
+        help="what runs an ONNX model; auto takes the fastest that is installed",
+    )
+    add_precision_argument(parser)
+    parser.add_argument(
+        "--in-flight",
+        type=count,
+        metavar="N",
+        help="frames that an ONNX model works on at once, each on its share of the threads: more frames a second, "
+        "each of them later; 0: one per thread, at most 8, the default for files on this machine; all else has 1",
+    )
+
+
+def add_threads_argument(parser):
+    """--threads."""
+    parser.add_argument(
+        "--threads",
+        type=count,
+        default=0,
+        metavar="N",
+        help="CPU threads of the network; default: one per core",
+    )
+
+
+def add_precision_argument(parser):
+    """--precision of an ONNX model on the CPU."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="what an ONNX model's float layers are computed in on the CPU; auto takes what EDGE_SSD_PRECISION says, "
+        "else bf16 where the CPU and OpenVINO have it",
+    )
+
+
+def add_trust_arguments(parser):
+    """--trust-engine and --trust-checkpoint: see SECURITY.md."""
+    parser.add_argument(
+        "--trust-engine",
+        action="store_true",
+        help="run an engine that was built version-compatible: it holds code of its own",
+    )
+    add_trust_checkpoint_argument(parser)
+
+
+def add_trust_checkpoint_argument(parser):
+    """--trust-checkpoint alone."""
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="read a checkpoint from elsewhere with a torch before 2.10, in which a file can do what it likes",
+    )
+
+
+def add_data_arguments(parser, required=True):
+    """--data and --split."""
+    parser.add_argument("--data", required=required, default="", metavar="D", help=ADDRESS)
+    add_split_argument(parser)
+
+
+def add_split_argument(parser):
+    """--split alone, where the address is no option."""
+    parser.add_argument(
+        "--split", default="", metavar="S", help="VOC: list in ImageSets/Main; COCO: set of the file"
+    )
+
+
+def count(text):
+    """A whole number of at least 0, for argparse."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
+def positive(text):
+    """A whole number above 0, for argparse."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def fraction(text):
+    """A number from 0 to 1, for argparse."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
+def seconds(text):
+    """Seconds of at least 0, for argparse."""
+    value = _number(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"expected seconds of at least 0, got {text!r}")
+    return value
+
+
+def _number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")  # which is in no range
+
+
+def names_list(text):
+    """Names separated by commas, without the spaces around them."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())

@@ -1,0 +1,64 @@
+"""Default boxes and the objects that they should cover, as a picture."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ...files import replacing
+from .coverage import COVERED_IOU, SIZE_LIMITS
+
+
+def plot_coverage(objects, coverage, levels, input_size, title, path):
+    """Writes a PNG to `path`: sizes of objects and default boxes, best IoU by size, and coverage by class.
+
+    levels: tuple of PriorLevel.   input_size: (height, width), pixels.
+    """
+    figure = Figure(figsize=(18, max(5.5, 2 + 0.18 * len(objects.class_names))), layout="constrained")
+    figure.suptitle(title)
+    shapes, by_size, by_class = figure.subplots(1, 3)
+    _draw_shapes(shapes, objects, levels, input_size)
+    _draw_sizes(by_size, objects, coverage)
+    _draw_classes(by_class, objects, coverage)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=80, format="png")
+
+
+def _draw_shapes(axis, objects, levels, input_size):
+    sides = (objects.boxes[:, 2:] - objects.boxes[:, :2]) * np.array(input_size[::-1])
+    axis.plot(*sides.T, ".", color="0.6", markersize=2, label="objects")
+    for level in levels:
+        rows, columns = level.feature_size
+        axis.plot(*np.array(level.sizes).T, "o", label=f"boxes of {rows} x {columns}")
+    axis.set(xscale="log", yscale="log", xlabel="width, input pixels", ylabel="height", title="sizes")
+    axis.set_aspect("equal")
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter("{x:.0f}")
+    axis.legend(fontsize=8)
+
+
+def _draw_sizes(axis, objects, coverage):
+    axis.plot(objects.scales, coverage.best_iou, ".", color="0.6", markersize=2)
+    for low, high in pairwise(SIZE_LIMITS):
+        of_size = (objects.scales >= low) & (objects.scales <= high)
+        if of_size.any():
+            axis.hlines(coverage.best_iou[of_size].mean(), max(low, objects.scales.min()), high, color="C0")
+    axis.axhline(COVERED_IOU, color="C3", linestyle=":")
+    axis.set(
+        xscale="log", ylim=(0, 1), xlabel="sqrt(area) / input", title="best IoU with a default box; mean"
+    )
+    axis.xaxis.set_major_formatter("{x:.0%}")
+
+
+def _draw_classes(axis, objects, coverage):
+    covered = coverage.best_iou > COVERED_IOU
+    shares = [
+        covered[objects.labels == label].mean() if (objects.labels == label).any() else 0.0
+        for label in range(len(objects.class_names))
+    ]
+    axis.barh(objects.class_names, shares)
+    axis.invert_yaxis()
+    axis.tick_params(axis="y", labelsize=7)
+    axis.set(xlim=(0, 1), title=f"share of objects with a default box of IoU > {COVERED_IOU}")

@@ -1,0 +1,58 @@
+"""Statistics of a data set as a picture: histograms and a contact sheet."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from ...files import replacing
+
+_SHEET_ROWS, _SHEET_COLUMNS = 4, 6
+
+
+def plot_statistics(statistics, dataset, path):
+    """Writes histograms of `statistics`, and annotated images spread over `dataset`, to `path`, a PNG."""
+    figure = Figure(figsize=(18, 17), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2.4))
+    top.suptitle(f"{dataset.address}: {len(dataset)} images, {len(statistics.labels)} boxes")
+    _draw_histograms(top.subplots(1, 4), statistics)
+    indices = np.unique(np.linspace(0, len(dataset) - 1, _SHEET_ROWS * _SHEET_COLUMNS).round().astype(int))
+    axes = bottom.subplots(_SHEET_ROWS, _SHEET_COLUMNS).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, index in zip(axes, indices):
+        _draw_image(axis, dataset, int(index))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=80, format="png")
+
+
+def _draw_histograms(axes, statistics):
+    by_class, by_size, by_count, by_light = axes
+    counts = np.bincount(statistics.labels, minlength=len(statistics.class_names))
+    by_class.barh(statistics.class_names, counts)
+    by_class.invert_yaxis()
+    by_class.set_title("boxes of each class")
+    sides = statistics.sides[statistics.sides > 0]
+    by_size.hist(sides, bins=np.geomspace(min(sides, default=0.01), 1, 25))
+    by_size.set(xscale="log", title="shorter side / image's shorter side")
+    by_size.set_xticks([v for v in (0.02, 0.05, 0.1, 0.2, 0.4, 0.8) if v >= min(sides, default=0)])
+    by_size.xaxis.set_major_formatter("{x:.0%}")
+    by_size.xaxis.set_minor_formatter("")
+    by_count.hist(statistics.boxes_per_image, bins=np.arange(statistics.boxes_per_image.max() + 2) - 0.5)
+    by_count.set_title("boxes of an image")
+    by_light.hist(statistics.brightness, bins=np.linspace(0, 255, 26))
+    by_light.set_title("brightness of an image, 0..255")
+
+
+def _draw_image(axis, dataset, index):
+    truth = dataset.truth(index)
+    height, width = truth.image_size
+    axis.imshow(dataset.image(index)[..., ::-1], extent=(0, width, height, 0))
+    colors = mpl.colormaps["tab10"]
+    for (x1, y1, x2, y2), label, difficult in zip(truth.boxes.tolist(), truth.labels, truth.difficult):
+        color, style = colors(int(label) % 10), ":" if difficult else "-"
+        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, color=color, linestyle=style))
+        name = dataset.class_names[label]
+        axis.text(x1, y1, name, fontsize=6, color="white", backgroundcolor=(*color[:3], 0.6), va="bottom")

@@ -1,0 +1,262 @@
+"""What lies beside an engine: NAME.engine.json, its spec and its manifest. NumPy and the standard library only.
+
+A plan runs on the TensorRT version and the GPU that it was built for, and TensorRT's own message for any other
+is unreadable. So the manifest says what it was built for, and is compared with this machine before TensorRT
+sees the plan, which stays byte for byte what TensorRT made.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ..files import replacing
+from ..spec import SsdSpec
+
+FORMAT = "edge_ssd-engine/1"
+
+FLAVOURS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+_SUFFIXES = {"tensorrt": ".engine", "tensorrt_rtx": ".rtx.engine"}
+
+_log = logging.getLogger(__name__)
+
+
+class EngineMismatch(ValueError):
+    """An engine that cannot run here; the message ends in the command that rebuilds it."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a machine has to run an engine with.
+
+    flavour: a key of FLAVOURS.   version: as the package says it, such as "10.3.0".
+    compute_capability: (major, minor) of the GPU, None without one.   gpu_name, driver: "" if not known.
+    """
+
+    flavour: str
+    version: str
+    compute_capability: tuple[int, int] | None = None
+    gpu_name: str = ""
+    driver: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What an engine was built for, and from what.
+
+    flavour ... driver: the machine it was built on, as in Running; without a GPU for TensorRT-RTX.
+    targets: compute capabilities that the plan is for; empty: that of the building machine alone.
+    precision: fp32, fp16 or int8.   profiles: (min, opt, max) batch of each optimisation profile.
+    onnx: name of the file that was compiled, which lies beside the engine; source: of the model it came
+    from.   *_sha256: of those files, of the calibration table ("" without one), and of the plan.
+    version_compatible, hardware_compatible: whether TensorRT was asked for such a plan.
+    workspace_bytes: limit given to the builder; 0: TensorRT's own.   command: what built it.
+    """
+
+    flavour: str
+    version: str
+    compute_capability: tuple[int, int] | None
+    gpu_name: str
+    driver: str
+    targets: tuple[tuple[int, int], ...]
+    precision: str
+    profiles: tuple[tuple[int, int, int], ...]
+    onnx: str
+    onnx_sha256: str
+    source: str
+    source_sha256: str
+    calibration_sha256: str
+    engine_bytes: int
+    engine_sha256: str
+    version_compatible: bool
+    hardware_compatible: bool
+    workspace_bytes: int
+    command: str
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """The two things that NAME.engine.json holds."""
+
+    spec: SsdSpec
+    manifest: Manifest
+
+    def save(self, engine_path):
+        """Writes NAME.engine.json beside the engine, as a whole or not at all."""
+        content = {
+            "format": FORMAT,
+            "spec": json.loads(self.spec.to_json()),
+            "manifest": asdict(self.manifest),
+        }
+        with replacing(manifest_path(engine_path)) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def precision_of(path):
+    """fp32, fp16 or int8, by the name that `build` gives: NAME.fp16.onnx, NAME.int8.engine."""
+    words = Path(path).name.split(".")
+    return next((p for p in ("int8", "fp16") if any(w.startswith(p) for w in words[1:])), "fp32")
+
+
+def engine_path(model_path, precision, flavour):
+    """Where the engine of a model goes: NAME.<precision>.engine beside it, .rtx.engine for TensorRT-RTX."""
+    model_path = Path(model_path)
+    return model_path.with_name(f"{model_path.stem}.{precision}{_SUFFIXES[flavour]}")
+
+
+def manifest_path(engine_path):
+    """NAME.engine.json for NAME.engine."""
+    engine_path = Path(engine_path)
+    return engine_path.with_name(engine_path.name + ".json")
+
+
+def read_manifest(engine_path):
+    """The EngineFile beside an engine.
+
+    Raises FileNotFoundError when the engine or its manifest is not there, ValueError when the manifest
+    is damaged, naming the key.
+    """
+    engine_path = Path(engine_path)
+    path = manifest_path(engine_path)
+    if not engine_path.is_file():
+        raise FileNotFoundError(f"{engine_path}: no such engine; build it: edge-ssd build M.onnx")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no manifest beside {engine_path.name}, so nothing says what it was built for. "
+            "Copy it from where the engine was built, or build it again: edge-ssd build M.onnx"
+        )
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        spec, manifest = _parsed(content)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    object.__setattr__(spec, "folder", str(path.parent))
+    return EngineFile(spec, manifest)
+
+
+def check_manifest(manifest, engine_path, running):
+    """Raises EngineMismatch unless the engine runs on the machine that `running` describes.
+
+    manifest: of the engine.   engine_path: its file, whose size is compared too.   running: Running.
+    Another driver, or another GPU of the same compute capability, runs; the latter is logged, for TensorRT
+    tuned the plan for the first.
+    """
+    engine_path = Path(engine_path)
+    found_bytes = engine_path.stat().st_size
+    if found_bytes != manifest.engine_bytes:
+        raise EngineMismatch(
+            f"{engine_path.name} has {found_bytes} bytes, its manifest says {manifest.engine_bytes}: "
+            f"it was cut off or replaced. Copy it again, or {_advice(manifest, engine_path)}"
+        )
+    if not (_version_fits(manifest, running) and _gpu_fits(manifest, running)):
+        advice = _advice(manifest, engine_path)
+        raise EngineMismatch(
+            f"{engine_path.name} was built with {_built_for(manifest)}; "
+            f"this machine has {_present(manifest, running)}. {advice[0].upper()}{advice[1:]}"
+        )
+    if manifest.gpu_name and running.gpu_name and manifest.gpu_name != running.gpu_name:
+        _log.warning(
+            "%s was tuned on %s and runs on %s; rebuilt here it may be faster",
+            engine_path.name,
+            manifest.gpu_name,
+            running.gpu_name,
+        )
+
+
+def sm_name(compute_capability):
+    """(8, 7) -> "sm_87"."""
+    return "sm_{}{}".format(*compute_capability)
+
+
+def _numbers(version):
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _version_fits(manifest, running):
+    if manifest.flavour != running.flavour:
+        return False
+    built, here = _numbers(manifest.version), _numbers(running.version)
+    if manifest.version_compatible:  # then any later release of the same major version reads the plan
+        return built[:1] == here[:1] and built <= here
+    shared = min(len(built), len(here))  # JetPack's package leaves out the build number that PyPI's has
+    return built[:shared] == here[:shared]
+
+
+def _gpu_fits(manifest, running):
+    here = running.compute_capability
+    if here is None:
+        return False
+    if manifest.hardware_compatible:  # Ampere and later
+        return here >= (8, 0)
+    return here in (manifest.targets or (manifest.compute_capability,))
+
+
+def _built_for(manifest):
+    targets = manifest.targets or (manifest.compute_capability,)
+    if manifest.hardware_compatible:
+        return f"{FLAVOURS[manifest.flavour]} {manifest.version} for sm_80 and later"
+    return f"{FLAVOURS[manifest.flavour]} {manifest.version} for {', '.join(map(sm_name, targets))}"
+
+
+def _present(manifest, running):
+    name = "" if manifest.flavour == running.flavour else f"{FLAVOURS[running.flavour]} "
+    if running.compute_capability is None:
+        return f"{name}{running.version} and no GPU that it can use"
+    return f"{name}{running.version} on {sm_name(running.compute_capability)}"
+
+
+def _advice(manifest, engine_path):
+    """The command that makes the engine again here: from its model, or from the ONNX file that came with it."""
+    folder = engine_path.parent
+    if (folder / manifest.onnx).is_file() and not (folder / manifest.source).is_file():
+        return f"rebuild it here: edge-ssd build {shlex.quote(str(engine_path))}"
+    return f"rebuild it here: {manifest.command}"
+
+
+def _parsed(content):
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else content
+        raise ValueError(f"format: expected {FORMAT!r}, got {str(found)[:60]!r}")
+    for key in ("spec", "manifest"):
+        if not isinstance(content.get(key), dict):
+            raise ValueError(f"{key}: missing")
+    return SsdSpec.from_json(json.dumps(content["spec"])), _manifest(content["manifest"])
+
+
+def _manifest(values):
+    known = {f.name: f.type for f in fields(Manifest)}
+    for key in (*known, *values):
+        if key not in values or key not in known:
+            raise ValueError(f"manifest.{key}: " + ("missing" if key in known else "unknown key"))
+        _check_type(key, values[key], known[key])
+    if values["flavour"] not in FLAVOURS:
+        raise ValueError(f"manifest.flavour: expected {' or '.join(FLAVOURS)}, got {values['flavour']!r}")
+    listed = {"targets": 2, "profiles": 3}
+    pairs = {
+        key: tuple(_whole_numbers(key, row, count) for row in values[key]) for key, count in listed.items()
+    }
+    if not pairs["profiles"]:
+        raise ValueError("manifest.profiles: expected at least one")
+    here = values["compute_capability"]
+    here = None if here is None else _whole_numbers("compute_capability", here, 2)
+    if here is None and not pairs["targets"]:
+        raise ValueError("manifest.targets: expected at least one where compute_capability is null")
+    return Manifest(**{**values, **pairs, "compute_capability": here})
+
+
+def _check_type(key, value, type_name):
+    """type_name: of the field, as the class has it."""
+    expected = {"str": str, "bool": bool, "int": int}.get(type_name, list)
+    if value is None and type_name.endswith("None"):
+        return
+    if type(value) is not expected:
+        raise ValueError(f"manifest.{key}: expected {expected.__name__}, got {value!r}")
+
+
+def _whole_numbers(key, row, count):
+    if not isinstance(row, list) or len(row) != count or any(type(v) is not int or v < 0 for v in row):
+        raise ValueError(f"manifest.{key}: expected {count} whole numbers, got {row!r}")
+    return tuple(row)

@@ -1,0 +1,5 @@
+"""The networks by the name that programs import them by; they live in `edge_ssd.networks`."""
+
+from ..networks import ARCHITECTURES, build_model
+
+__all__ = ["ARCHITECTURES", "build_model"]
