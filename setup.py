@@ -67,7 +67,7 @@ setup(
     ],
     package_dir={"edge_ssd.kernels": "kernels", "edge_ssd.build_engine": "build_engine"},
     package_data={
-        "edge_ssd": ["models/*.onnx", "models/*.json", "models/README.md", "bench/*.json"],
+        "edge_ssd": ["py.typed", "models/*.onnx", "models/*.json", "models/README.md", "bench/*.json"],
         "edge_ssd.kernels": ["*.cu", "*.cuh"],
     },
     entry_points={"console_scripts": ["edge-ssd = edge_ssd.cli:main"]},

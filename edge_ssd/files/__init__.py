@@ -6,6 +6,10 @@ import hashlib
 import os
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Union
+
+# What a path may be given as.
+StrPath = Union[str, "os.PathLike[str]"]
 
 # Of image files, as all of OpenCV's builds read them.
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
