@@ -25,6 +25,7 @@ TEST_RUNTIME = [
     "jsonschema>=4",
     "hypothesis>=6.100",
     "ruff>=0.6",
+    "pyright[nodejs]>=1.1.390",
     "uv>=0.5",  # resolves the extras for machines that are not here
 ]
 # TensorRT's names are looked up in packages that import without a GPU; the first one also builds engines.

@@ -2,7 +2,7 @@
 
     python -m benchmarks.postprocess [--out DIR]
 
-Milliseconds of the reference on the CPU, and of the kernels where there is a GPU (in a CUDA graph). "one place": all
+Milliseconds of the CPU's fast path, and of the kernels where there is a GPU (in a CUDA graph). "one place": all
 priors decode to the same box, so that NMS has to look at every candidate.
 """
 
@@ -19,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from edge_ssd import reference
+from edge_ssd.backends import cpu_steps
 from edge_ssd.bench.networks import offsets_to_one_place
 from edge_ssd.machine.facts import machine_facts
 from edge_ssd.priors import make_priors, ssd300_levels, ssd512_levels, ssdlite_levels
@@ -64,12 +65,12 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, metavar="DIR")
     arguments = parser.parse_args(argv)
     rows = list(measure(NETWORKS, CONTENTS, kernels_timer()))
-    print(f"{'':26s}{'':22s}{'candidates':>11s}{'kept':>6s}{'reference, ms':>15s}{'kernels, ms':>13s}")
+    print(f"{'':26s}{'':22s}{'candidates':>11s}{'kept':>6s}{'CPU, ms':>15s}{'kernels, ms':>13s}")
     for row in rows:
         kernels = "-" if row["kernels_ms"] is None else f"{row['kernels_ms']:.4f}"
         print(
             f"{row['network']:26s}{row['content']:22s}{row['candidates']:11d}{row['detections']:6d}"
-            f"{row['reference_ms']:15.2f}{kernels:>13s}"
+            f"{row['cpu_ms']:15.2f}{kernels:>13s}"
         )
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -121,7 +122,7 @@ def measure(networks, contents, kernels_ms=lambda *_: None, repeats=_REPEATS):
         times = []
         for _ in range(repeats):
             start = time.perf_counter()
-            _, counts = reference.postprocess(loc, conf, priors, spec)
+            _, counts = cpu_steps.postprocess(loc, conf, priors, spec)
             times.append((time.perf_counter() - start) * 1e3)
         yield {
             "network": network,
@@ -129,7 +130,7 @@ def measure(networks, contents, kernels_ms=lambda *_: None, repeats=_REPEATS):
             "content": content.name,
             "candidates": int((scores > spec.postprocess.score_threshold).sum()),
             "detections": int(counts[0]),
-            "reference_ms": float(np.median(times)),
+            "cpu_ms": float(np.median(times)),
             "kernels_ms": kernels_ms(spec, priors, loc, conf),
         }
 
@@ -165,7 +166,7 @@ def plot(rows, path):
     figure = Figure(figsize=(9, 5), layout="constrained")
     axes = figure.subplots()
     for network in dict.fromkeys(row["network"] for row in rows):
-        for column, line in (("reference_ms", "-"), ("kernels_ms", "--")):
+        for column, line in (("cpu_ms", "-"), ("kernels_ms", "--")):
             own = [row for row in rows if row["network"] == network and row[column] is not None]
             if own:
                 label = f"{network}, {column.removesuffix('_ms')}"

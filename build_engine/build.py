@@ -1,33 +1,37 @@
-"""A build from start to end: precision into the ONNX file, the receipt, the engine."""
+"""A build from start to end: precision into the ONNX file, the quantization report, the engine."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 
-from ..files import file_sha256, replacing
+from ..files import StrPath, file_sha256, replacing
 from ..machine.cpu import sums_int8_exactly
 from ..model_files.external_data import external_locations
-from ..model_files.manifest import engine_path, read_manifest
+from ..model_files.manifest import Manifest, engine_path, read_manifest
 from ..spec import SsdSpec
-from . import receipt as receipts
+from . import quantization_report as reports
 from . import tensorrt_api as api
-from .calibration import calibrate_model
-from .compile import CompileOptions, check_batch, check_machine, compile_engine
+from .calibration import Table, calibrate_model
+from .compile import CompileOptions, compile_engine, find_target
 from .fp16 import OVERFLOW_LIMIT, convert_to_fp16
 from .graph import Graph
 from .guard import check_room
 from .images import CalibrationImages
 from .int8 import quantise, quantise_for_cpu
-from .model_file import load_model
+from .model_file import Model, batch_of, load_model, read_proto
+from .options import BuildOptions
 from .progress import BuildBar, shown
-from .sensitivity import fewest_kept, kind_of_layers, measure
+from .sensitivity import Layer, fewest_kept, kind_of_layers, measure
 from .session import open_bytes
 
 # Enough for the error of the heads to rank layers by; more only takes longer.
@@ -40,51 +44,50 @@ _log = logging.getLogger(__name__)
 class Built:
     """What a build left on disk.
 
-    onnx: what runs on any machine.   engine: the plan; None for cpu.   receipt: the page; None without data.
-    islands: {node kept in float32: why}.   verdict: of the receipt, "" without.
+    onnx: what runs on any machine.   engine: the plan; None for cpu.   report: the page; None without data.
+    islands: {node kept in float32: why}.   verdict: of the quantization report, "" without.
     """
 
     onnx: Path
     engine: Path | None
-    receipt: Path | None
+    report: Path | None
     islands: dict[str, str]
     verdict: str = ""
 
 
-def build(options):
+def build(options: BuildOptions) -> Built:
     """Builds what the BuildOptions ask for.
 
     Raises FileNotFoundError, ValueError, OSError, ImportError or MemoryError, each saying what to do. When INT8
-    loses more than `max_drop` whatever is kept in FP16, the receipt is written and nothing else.
+    loses more than `max_drop` whatever is kept in FP16, the quantization report is written and nothing else.
     """
     runtime = options.runtime or _installed_runtime()
-    if runtime != "cpu":
-        check_machine(options.compile_options(runtime))  # here, rather than after minutes of calibration
     _check_out(options, runtime)
     model = load_model(options.model)
-    if runtime != "cpu":
-        check_batch(model.batch, options.batch)
     # The ONNX file that an engine is made of lies beside it.
     folder = Path(options.out).parent if options.out else model.path.parent
-    check_room(folder.absolute(), model.path.stat().st_size)
-    work = _Work(options, runtime, model, folder)
-    onnx_path, islands = work.write_onnx()
+    # The machine is asked here, rather than after minutes of calibration.
+    target = None
+    if runtime == "cpu":
+        check_room(folder.absolute(), model.path.stat().st_size)
+    else:
+        target = find_target(options.compile_options(runtime), model.path, model.batch, folder.absolute())
+    file = _OnnxFile(options, runtime, model, folder)
+    made = file.make()
     engine = None
-    if runtime != "cpu":
+    if target:
         beside = engine_path(model.path, options.precision, api.RUNTIMES[runtime])
         engine = Path(options.out) if options.out else beside
         with closing(BuildBar(options.progress)) as bar:
-            compile_engine(
-                onnx_path, model.spec, engine, options.compile_options(runtime), work.origin(), bar
-            )
-    return Built(onnx_path, engine, work.receipt, islands, work.verdict)
+            compile_engine(made.path, model.spec, engine, target, file.origin(made.table), bar)
+    return Built(made.path, engine, made.page, made.islands, made.verdict)
 
 
-def rebuild(path, progress=True):
+def rebuild(path: StrPath, progress: bool = True) -> Manifest:
     """Builds an engine again for this machine, from the ONNX file beside it, as its manifest records.
 
     path: NAME.engine.   Raises FileNotFoundError or ValueError when the ONNX file is not there or has changed,
-    and what `compile_engine` raises.
+    and what `find_target` and `compile_engine` raise.
     """
     path = Path(path)
     found = read_manifest(path)
@@ -108,11 +111,13 @@ def rebuild(path, progress=True):
     )
     names = ("precision", "source", "source_sha256", "calibration_sha256", "command")
     origin = {name: getattr(manifest, name) for name in names}
+    batch = batch_of(read_proto(onnx_path), found.spec)
+    target = find_target(options, onnx_path, batch, path.absolute().parent)
     with closing(BuildBar(progress)) as bar:
-        return compile_engine(onnx_path, found.spec, path, options, origin, bar)
+        return compile_engine(onnx_path, found.spec, path, target, origin, bar)
 
 
-def _check_out(options, runtime):
+def _check_out(options: BuildOptions, runtime: str) -> None:
     if not options.out:
         return
     suffix = ".onnx" if runtime == "cpu" else ".engine"
@@ -122,7 +127,7 @@ def _check_out(options, runtime):
         raise ValueError(f"{options.out}: is the model itself; give --out another name")
 
 
-def _installed_runtime():
+def _installed_runtime() -> str:
     """tensorrt where it is installed, else rtx; the error of the former when neither is."""
     for runtime in ("tensorrt", "rtx"):
         try:
@@ -133,38 +138,53 @@ def _installed_runtime():
     return "tensorrt"
 
 
-class _Work:
-    """The ONNX file of a build, with its calibration and its receipt."""
+class _Made(NamedTuple):
+    """The ONNX file in the wanted precision.
 
-    def __init__(self, options, runtime, model, folder):
+    islands: {node kept in float32: why}.   table: of the calibration, None without one.
+    page, verdict: of the quantization report; None and "" without.
+    """
+
+    path: Path
+    islands: dict[str, str]
+    table: Table | None = None
+    page: Path | None = None
+    verdict: str = ""
+
+
+class _OnnxFile:
+    """The ONNX file of a build, with its calibration and its quantization report, written into `folder`."""
+
+    def __init__(self, options: BuildOptions, runtime: str, model: Model, folder: Path) -> None:
         self.options, self.model, self.folder = options, model, folder
         self.runtime, self.for_cpu = runtime, runtime == "cpu"
         self.source_sha256 = file_sha256(model.path)
-        self.table, self.receipt, self.verdict = None, None, ""
 
-    def origin(self):
+    def make(self) -> _Made:
+        """The file in the precision that the options ask for. Raises ValueError where INT8's budget cannot hold."""
+        if self.options.precision == "fp32":
+            return _Made(self._copied(), {})
+        if self.options.precision == "int8":
+            return self._make_int8(self._calibrated())
+        table = None
+        if self.options.calibration:
+            table = self._calibrated()
+        else:
+            _log.warning("no --calibration images: FP16 was not watched for values beyond %g", OVERFLOW_LIMIT)
+        path, islands = self._write_fp16(table, self._target("fp16"))
+        return _Made(path, islands, table)
+
+    def origin(self, table: Table | None) -> dict[str, str]:
         """What the manifest says of where the engine came from."""
         return {
             "precision": self.options.precision,
             "source": self.model.path.name,
             "source_sha256": self.source_sha256,
-            "calibration_sha256": self.table.sha256 if self.table else "",
+            "calibration_sha256": table.sha256 if table else "",
             "command": self.options.command(),
         }
 
-    def write_onnx(self):
-        """(path of the ONNX file in the wanted precision, {node kept in float32: why})."""
-        if self.options.precision == "fp32":
-            return self._copied(), {}
-        if self.options.calibration:
-            self.table = self._calibrated()
-        else:
-            _log.warning("no --calibration images: FP16 was not watched for values beyond %g", OVERFLOW_LIMIT)
-        if self.options.precision == "fp16":
-            return self._write_fp16(self._target("fp16"))
-        return self._write_int8()
-
-    def _copied(self):
+    def _copied(self) -> Path:
         """The model itself, in the folder where its engine goes, with its spec, and its weights where they lie apart.
 
         Raises ValueError when another file of that name is there, before anything is written.
@@ -187,7 +207,7 @@ class _Work:
             self.model.spec.save(spec_path)
         return path
 
-    def _calibrated(self):
+    def _calibrated(self) -> Table:
         options = self.options
         images = CalibrationImages(
             options.calibration, self.model.spec, options.calibration_images, options.calibration_split
@@ -199,72 +219,76 @@ class _Work:
         table.save(self.folder / f"{self.model.path.stem}.calibration.json")
         return table
 
-    def _write_fp16(self, path=None):
-        proto, islands = convert_to_fp16(self.model.proto, self.table and self.table.extremes)
-        return self._save(proto, path or self._path("fp16")), islands
+    def _write_fp16(self, table: Table | None, path: Path) -> tuple[Path, dict[str, str]]:
+        proto, islands = convert_to_fp16(self.model.proto, table.extremes if table else None)
+        return self._save(proto, path), islands
 
-    def _write_int8(self):
+    def _make_int8(self, table: Table) -> _Made:
         name = "int8-cpu" if self.for_cpu else "int8"
-        keep = self._gated(self._path(f"{name}.report", ".json")) if self.options.data else ()
-        proto, islands = self._placed(keep)
-        return self._save(proto, self._target(name)), islands
+        keep, page, verdict = (), None, ""
+        options = self.options
+        if options.data:
+            evaluate = reports.Evaluator(options.data, options.split, options.threads, options.progress)
+            fp16_path, _ = self._write_fp16(table, self._path("fp16"))
+            keep, report = self._measured(table, evaluate, fp16_path)
+            page, verdict = reports.write(report, self._path(f"{name}.report", ".json")), report["verdict"]
+            if not report["holds"]:
+                raise ValueError(
+                    f"{verdict} No INT8 was built; the quantization report is {page}, the FP16 model {fp16_path}"
+                )
+        proto, islands = self._placed(table, keep)
+        return _Made(self._save(proto, self._target(name)), islands, table, page, verdict)
 
-    def _placed(self, keep):
+    def _placed(self, table: Table, keep: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
         """(the INT8 model with the convolutions `keep` left in float, its float32 islands)."""
         if self.for_cpu:
             narrow = not sums_int8_exactly()
-            return quantise_for_cpu(self.model.proto, self.table.ranges, keep, narrow), {}
-        return convert_to_fp16(quantise(self.model.proto, self.table.ranges, keep), self.table.extremes)
+            return quantise_for_cpu(self.model.proto, table.ranges, keep, narrow), {}
+        return convert_to_fp16(quantise(self.model.proto, table.ranges, keep), table.extremes)
 
-    def _target(self, precision):
+    def _target(self, precision: str) -> Path:
         """Where the ONNX file of the wanted precision goes."""
         return Path(self.options.out) if self.for_cpu and self.options.out else self._path(precision)
 
-    def _path(self, precision, suffix=".onnx"):
+    def _path(self, precision: str, suffix: str = ".onnx") -> Path:
         return self.folder / f"{self.model.path.stem}.{precision}{suffix}"
 
-    def _save(self, proto, path):
+    def _save(self, proto: onnx.ModelProto, path: Path) -> Path:
         with replacing(path) as temporary:
             onnx.save(proto, temporary)
         self.model.spec.save(path.with_suffix(".json"))
         return path
 
-    def _gated(self, report_path):
-        """The convolutions to keep in FP16; writes the receipt. Raises ValueError when the budget cannot hold."""
+    def _measured(
+        self, table: Table, evaluate: reports.Evaluator, fp16_path: Path
+    ) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """The convolutions to keep in FP16, and the quantization report, which says whether the budget holds."""
         options = self.options
-        evaluate = receipts.Evaluator(options.data, options.split, options.threads, options.progress)
-        fp16_path, _ = self._write_fp16()
         of_fp32 = evaluate(self.model.path)
         reference = of_fp32["AP"]
         rows = [
-            receipts.row("fp32", self.model.path, of_fp32, reference),
-            receipts.row("fp16", fp16_path, evaluate(fp16_path), reference),
+            reports.row("fp32", self.model.path, of_fp32, reference),
+            reports.row("fp16", fp16_path, evaluate(fp16_path), reference),
         ]
-        layers, _ = self._sensitivity()
+        layers, _ = self._sensitivity(table)
         with tempfile.TemporaryDirectory() as folder:
-            trial, reports = Path(folder, f"{self.model.path.stem}.int8.onnx"), {}
+            trial, found = Path(folder, f"{self.model.path.stem}.int8.onnx"), {}
 
-            def loss_of(keep):
-                self._save(self._placed(keep)[0], trial)
-                reports[keep] = evaluate(trial)
-                return 100 * (reference - reports[keep]["AP"])
+            def loss_of(keep: tuple[str, ...]) -> float:
+                self._save(self._placed(table, keep)[0], trial)
+                found[keep] = evaluate(trial)
+                return 100 * (reference - found[keep]["AP"])
 
             budget = float("inf") if options.max_drop is None else options.max_drop
             keep, search = fewest_kept(layers, loss_of, budget)
-            self._save(self._placed(keep)[0], trial)
-            rows.append(receipts.row("int8", trial, reports[keep], reference))
+            self._save(self._placed(table, keep)[0], trial)
+            rows.append(reports.row("int8", trial, found[keep], reference))
             paths = self.model.path, fp16_path, trial
-            receipts.add_times(rows, paths, self.model.spec, self.runtime, options.threads)
+            reports.add_times(rows, paths, self.model.spec, self.runtime, options.threads)
             rows[-1]["file"] = self._target("int8-cpu" if self.for_cpu else "int8").name
-        receipt = receipts.compose(rows, self.table, layers, search, keep, options)
-        self.receipt, self.verdict = receipts.write(receipt, report_path), receipt["verdict"]
-        if not receipt["holds"]:
-            raise ValueError(
-                f"{self.verdict} No INT8 was built; the receipt is {self.receipt}, the FP16 model {fp16_path}"
-            )
-        return keep
+        return keep, reports.compose(rows, table, layers, search, keep, options)
 
-    def _sensitivity(self):
+    def _sensitivity(self, table: Table) -> tuple[list[Layer], float]:
         """The Layers, most to blame first, and the error of full INT8."""
         options, spec = self.options, self.model.spec
         images = CalibrationImages(
@@ -273,19 +297,19 @@ class _Work:
         batches = list(images)
         names = [spec.outputs.loc, spec.outputs.conf]
 
-        def heads_of(keep):
-            proto = self.model.proto if keep is None else self._placed(keep)[0]
+        def heads_of(keep: tuple[str, ...] | None) -> list[list[np.ndarray]]:
+            proto = self.model.proto if keep is None else self._placed(table, keep)[0]
             session = open_bytes(proto.SerializeToString(), options.threads)
             return [session.run(names, {spec.input.name: self._filled(batch)}) for batch in batches]
 
         kinds = kind_of_layers(Graph(self.model.proto))
         return measure(kinds, heads_of, lambda items: shown(items, "sensitivity", "layer", options.progress))
 
-    def _filled(self, batch):
+    def _filled(self, batch: np.ndarray) -> np.ndarray:
         return batch.repeat(self.model.batch or 1, axis=0)
 
 
-def _check_same(path, wanted, content_of):
+def _check_same(path: Path, wanted: str, content_of: Callable[[Path], str]) -> None:
     """Raises ValueError for a file at `path` whose content, by the function `content_of`, is not the wanted."""
     if path.exists() and content_of(path) != wanted:
         raise ValueError(
@@ -294,7 +318,7 @@ def _check_same(path, wanted, content_of):
         )
 
 
-def _spec_text(path):
+def _spec_text(path: Path) -> str:
     try:
         return SsdSpec.load(path).to_json()
     except ValueError:

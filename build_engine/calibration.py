@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from ..files import replacing
+from ..files import StrPath, replacing
 from .graph import Graph
 from .histogram import Histogram
+from .images import CalibrationImages
+from .model_file import Model
 from .progress import shown
 from .session import open_bytes
+
+# {tensor: (low, high)}
+Ranges = dict[str, tuple[float, float]]
 
 FORMAT = "edge_ssd-calibration/1"
 METHODS = ("minmax", "percentile", "entropy")
@@ -32,24 +38,31 @@ class Table:
     images: int
     data: str
     onnx_sha256: str
-    ranges: dict[str, tuple[float, float]]
-    extremes: dict[str, tuple[float, float]]
+    ranges: Ranges
+    extremes: Ranges
 
     @property
-    def sha256(self):
+    def sha256(self) -> str:
         """Identifies the table by its content: that of the file that `save` writes."""
         return hashlib.sha256(self._to_json().encode()).hexdigest()
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Writes the table to the file `path`, as a whole or not at all."""
         with replacing(path) as temporary:
             temporary.write_text(self._to_json(), encoding="utf-8")
 
-    def _to_json(self):
+    def _to_json(self) -> str:
         return json.dumps({"format": FORMAT, **self.__dict__}, indent=1) + "\n"
 
 
-def calibrate_model(model, images, method, onnx_sha256, threads=0, progress=True):
+def calibrate_model(
+    model: Model,
+    images: CalibrationImages,
+    method: str,
+    onnx_sha256: str,
+    threads: int = 0,
+    progress: bool = True,
+) -> Table:
     """The Table of a model: every float tensor, inputs and outputs of its layers alike.
 
     model: Model.   images: CalibrationImages.   method: of METHODS.   onnx_sha256: of the model's file.
@@ -62,7 +75,9 @@ def calibrate_model(model, images, method, onnx_sha256, threads=0, progress=True
     return Table(method, images.used, str(images.address), onnx_sha256, ranges, extremes)
 
 
-def _tensors_of(graph, names, model, threads):
+def _tensors_of(
+    graph: Graph, names: Sequence[str], model: Model, threads: int
+) -> Callable[[np.ndarray], list[np.ndarray]]:
     """A function of a batch (1, 3, H, W) that gives the arrays of the tensors `names`."""
     open_proto, entry = graph.model, model.spec.input.name
     known = {output.name for output in open_proto.graph.output}
@@ -76,7 +91,7 @@ def _tensors_of(graph, names, model, threads):
     session = open_bytes(open_proto.SerializeToString(), threads, optimise=False)
     copies = model.batch or 1
 
-    def run(batch):
+    def run(batch: np.ndarray) -> list[np.ndarray]:
         batch = np.repeat(batch, copies, axis=0)
         arrays = dict(zip(wanted, session.run(wanted, {entry: batch})))
         return [batch if name == entry else arrays[name] for name in names]
@@ -84,7 +99,12 @@ def _tensors_of(graph, names, model, threads):
     return run
 
 
-def calibrate(run, names, batches, method):
+def calibrate(
+    run: Callable[[np.ndarray], Sequence[np.ndarray]],
+    names: Sequence[str],
+    batches: Iterable[np.ndarray],
+    method: str,
+) -> tuple[Ranges, Ranges]:
     """(ranges, extremes) of the tensors `names`, each {tensor: (low, high)}.
 
     run: function of a batch that gives the arrays of `names`.   batches: iterable of (1, 3, H, W).

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from onnx import TensorProto, helper
+from collections.abc import Mapping
 
-from .graph import Graph, attribute
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from .graph import Graph
 
 # Half of what float16 holds: images that calibration did not see may reach further.
 OVERFLOW_LIMIT = 30_000.0
@@ -30,7 +32,9 @@ _UP_TO_DIVISION = (
 _ALWAYS_FLOAT32 = {"Resize": (1, 2), "Upsample": (1,)}  # inputs that the operator wants in float32
 
 
-def convert_to_fp16(model, ranges=None):
+def convert_to_fp16(
+    model: ModelProto, ranges: Mapping[str, tuple[float, float]] | None = None
+) -> tuple[ModelProto, dict[str, str]]:
     """`model` with float16 weights and activations between float32 input and outputs.
 
     model: ModelProto.   ranges: {tensor: (low, high)} seen on real images, or None when there were none.
@@ -44,7 +48,7 @@ def convert_to_fp16(model, ranges=None):
     return graph.finished(), islands
 
 
-def norm_islands(graph):
+def norm_islands(graph: Graph) -> dict[str, str]:
     """{name: why} of the nodes that normalise by a sum of squares, from the squares to the division."""
     island = {}
     for node in graph.nodes:
@@ -55,7 +59,7 @@ def norm_islands(graph):
     return island
 
 
-def _squares_of(graph, node):
+def _squares_of(graph: Graph, node: NodeProto) -> list[NodeProto] | None:
     """The nodes that square what `node` sums: [] when it does so itself, None when it sums no squares."""
     if node.op_type in _SUMS_OF_SQUARES:
         return []
@@ -69,7 +73,7 @@ def _squares_of(graph, node):
     return None
 
 
-def _up_to_division(graph, node):
+def _up_to_division(graph: Graph, node: NodeProto) -> list[NodeProto]:
     found, front = [], list(node.output)
     while front:
         for reader in graph.consumers[front.pop()]:
@@ -81,7 +85,7 @@ def _up_to_division(graph, node):
     return found
 
 
-def overflow_islands(graph, ranges):
+def overflow_islands(graph: Graph, ranges: Mapping[str, tuple[float, float]]) -> dict[str, str]:
     """{name: why} of the nodes that make or read a tensor, or hold a constant, beyond OVERFLOW_LIMIT."""
     island = {}
     for node in graph.nodes:
@@ -92,7 +96,7 @@ def overflow_islands(graph, ranges):
     return island
 
 
-def _largest(graph, name, ranges):
+def _largest(graph: Graph, name: str, ranges: Mapping[str, tuple[float, float]]) -> float:
     if name in ranges:
         return max(abs(value) for value in ranges[name])
     if graph.is_constant(name) and graph.is_float(name):
@@ -105,13 +109,13 @@ def _largest(graph, name, ranges):
 class _Converter:
     """Walks the nodes in order; a tensor is cast where its reader wants the other type."""
 
-    def __init__(self, graph, islands):
+    def __init__(self, graph: Graph, islands: Mapping[str, str]) -> None:
         self.graph, self.islands = graph, islands
-        self.half = set()  # tensors that are float16 by now
-        self.nodes = []
-        self.casts = {}
+        self.half: set[str] = set()  # tensors that are float16 by now
+        self.nodes: list[NodeProto] = []
+        self.casts: dict[tuple[str, bool], str] = {}
 
-    def convert(self):
+    def convert(self) -> None:
         for node in self.graph.nodes:
             wants_half = node.name not in self.islands
             fixed = _ALWAYS_FLOAT32.get(node.op_type, ())
@@ -125,7 +129,7 @@ class _Converter:
         self._restore_outputs()
         self.graph.replace_nodes(self.nodes)
 
-    def _as(self, name, half):
+    def _as(self, name: str, half: bool) -> str:
         """The name under which a float tensor is to be had as float16, or as float32."""
         if half == (name in self.half):
             return name
@@ -138,7 +142,7 @@ class _Converter:
                 self.nodes.append(_cast(name, self.casts[key], half))
         return self.casts[key]
 
-    def _restore_outputs(self):
+    def _restore_outputs(self) -> None:
         """The outputs keep their names and float32: what makes them gets another name."""
         for entry in self.graph.model.graph.output:
             name = entry.name
@@ -153,22 +157,22 @@ class _Converter:
             self.nodes.append(_cast(inner, name, half=False))
 
 
-def _cast(name, output, half):
+def _cast(name: str, output: str, half: bool) -> NodeProto:
     to = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     return helper.make_node("Cast", [name], [output], name=f"Cast_{output}", to=to)
 
 
-def _make_half(node):
+def _make_half(node: NodeProto) -> None:
     """Turns float32 into float16 in the attributes that name a type or hold a tensor."""
     for entry in node.attribute:
         if node.op_type == "Cast" and entry.name == "to" and entry.i == TensorProto.FLOAT:
             entry.i = TensorProto.FLOAT16
-        if node.op_type == "ConstantOfShape" and attribute(node, "value").data_type == TensorProto.FLOAT:
+        if node.op_type == "ConstantOfShape" and entry.t.data_type == TensorProto.FLOAT:
             value = _to_half(np.frombuffer(entry.t.raw_data, np.float32))
             entry.t.CopyFrom(helper.make_tensor("value", TensorProto.FLOAT16, [1], value.tobytes(), raw=True))
 
 
-def _to_half(array):
+def _to_half(array: np.ndarray) -> np.ndarray:
     """float16, with what float16 cannot hold (the bounds of a Clip) at its ends."""
     limit = np.finfo(np.float16).max
     return np.clip(array, -limit, limit).astype(np.float16)

@@ -1,8 +1,16 @@
-"""An ONNX graph that can be asked who makes a tensor, who reads it and of what type it is."""
+"""An ONNX graph that can be asked who makes a tensor, who reads it and of what type it is.
+
+On ModelProto rather than onnxscript's graphs (onnx-ir), which have such an index: they would save about sixty lines
+here, the index and three passes, but neither the conversion to another opset nor the inference of types. All around
+this takes ModelProtos: ONNX's own tools, ONNX Runtime's quantizer, calibration tables with the tensors' names. And a
+Jetson, which installs the extra `build` beside JetPack's packages, would get onnx-ir, ml_dtypes and SymPy for them.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,7 +32,7 @@ class Graph:
     model: the copy, to be edited.   Call `reindex` after editing nodes.
     """
 
-    def __init__(self, model, opset=OPSET):
+    def __init__(self, model: onnx.ModelProto, opset: int = OPSET) -> None:
         skeleton, weights = _without_weights(model)
         skeleton = _at_opset(skeleton, opset)
         self.types = _tensor_types(skeleton)
@@ -34,55 +42,55 @@ class Graph:
         _name_nodes(self.model.graph)
         self.reindex()
 
-    def reindex(self):
+    def reindex(self) -> None:
         """Brings the index up to date with the nodes and initializers."""
         graph = self.model.graph
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         self.producer = {name: node for node in graph.node for name in node.output if name}
-        self.consumers = defaultdict(list)
+        self.consumers: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in graph.node:
             for name in node.input:
                 if name:
                     self.consumers[name].append(node)
 
     @property
-    def nodes(self):
+    def nodes(self) -> Sequence[onnx.NodeProto]:
         """The nodes, in the order in which they are computed."""
         return self.model.graph.node
 
-    def constant(self, name):
+    def constant(self, name: str) -> np.ndarray:
         """The value of an initializer, an array."""
         return numpy_helper.to_array(self.initializers[name])
 
-    def is_constant(self, name):
+    def is_constant(self, name: str) -> bool:
         """Whether a tensor is an initializer."""
         return name in self.initializers
 
-    def is_float(self, name):
+    def is_float(self, name: str) -> bool:
         """Whether a tensor was float32 when the model was read."""
         return self.types.get(name) == TensorProto.FLOAT
 
-    def activations(self):
+    def activations(self) -> list[str]:
         """Names of the float32 tensors that depend on the image, the input first."""
         inputs = [entry.name for entry in self.model.graph.input]
         outputs = [name for node in self.nodes for name in node.output]
         return [name for name in (*inputs, *outputs) if name and self.is_float(name)]
 
-    def replace_nodes(self, nodes):
+    def replace_nodes(self, nodes: Iterable[onnx.NodeProto]) -> None:
         """Takes `nodes` instead of the present ones."""
         nodes = list(nodes)  # they may be the present ones
         del self.model.graph.node[:]
         self.model.graph.node.extend(nodes)
         self.reindex()
 
-    def add_constant(self, name, array):
+    def add_constant(self, name: str, array: Any) -> str:
         """Adds an initializer and returns its name."""
         tensor = numpy_helper.from_array(np.asarray(array), name)
         self.model.graph.initializer.append(tensor)
         self.initializers[name] = tensor
         return name
 
-    def drop_unread_constants(self):
+    def drop_unread_constants(self) -> None:
         """Removes the initializers that no node reads."""
         read = {name for node in self.nodes for name in node.input}
         read |= {entry.name for entry in self.model.graph.output}
@@ -91,7 +99,7 @@ class Graph:
         self.model.graph.initializer.extend(kept)
         self.reindex()
 
-    def finished(self):
+    def finished(self) -> onnx.ModelProto:
         """The edited model, checked. Its inner types are left for whoever reads it to infer."""
         self.drop_unread_constants()
         del self.model.graph.value_info[:]
@@ -99,7 +107,7 @@ class Graph:
         return self.model
 
 
-def attribute(node, name, default=None):
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     """The value of a node's attribute."""
     for entry in node.attribute:
         if entry.name == name:
@@ -107,7 +115,7 @@ def attribute(node, name, default=None):
     return default
 
 
-def _without_weights(model):
+def _without_weights(model: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
     """(a copy of `model` in which large constants are inputs, those constants).
 
     ONNX's own tools copy a model several times; what they need to know of weights is their type and shape.
@@ -131,7 +139,7 @@ def _without_weights(model):
     return skeleton, weights
 
 
-def _copy_field(source, target, name):
+def _copy_field(source: Any, target: Any, name: str) -> None:
     value = getattr(source, name)
     if isinstance(value, (str, int)):
         setattr(target, name, value)
@@ -139,7 +147,7 @@ def _copy_field(source, target, name):
         getattr(target, name).extend(value)
 
 
-def _with_weights(skeleton, weights):
+def _with_weights(skeleton: onnx.ModelProto, weights: Sequence[onnx.TensorProto]) -> onnx.ModelProto:
     """What `_without_weights` took apart, together again."""
     names = {tensor.name for tensor in weights}
     kept = [entry for entry in skeleton.graph.input if entry.name not in names]
@@ -149,7 +157,7 @@ def _with_weights(skeleton, weights):
     return skeleton
 
 
-def _at_opset(model, opset):
+def _at_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """`model`, converted where its default operators are older than `opset`."""
     present = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
     if present >= opset:
@@ -163,7 +171,7 @@ def _at_opset(model, opset):
         ) from None
 
 
-def _constants_to_initializers(graph):
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
     kept = []
     for node in graph.node:
         value = attribute(node, "value") if node.op_type == "Constant" else None
@@ -179,7 +187,7 @@ def _constants_to_initializers(graph):
         graph.node.extend(kept)
 
 
-def _fold_aliases(graph):
+def _fold_aliases(graph: onnx.GraphProto) -> None:
     """Exporters that store equal weights once give the others' names through Identity."""
     constants = {tensor.name for tensor in graph.initializer}
     outputs = {entry.name for entry in graph.output}
@@ -195,7 +203,7 @@ def _fold_aliases(graph):
     graph.node.extend(kept)
 
 
-def _name_nodes(graph):
+def _name_nodes(graph: onnx.GraphProto) -> None:
     seen = set()
     for node in graph.node:
         if not node.name or node.name in seen:
@@ -203,7 +211,7 @@ def _name_nodes(graph):
         seen.add(node.name)
 
 
-def _tensor_types(model):
+def _tensor_types(model: onnx.ModelProto) -> dict[str, int]:
     try:
         inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True).graph
     except onnx.shape_inference.InferenceError as error:

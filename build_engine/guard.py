@@ -8,8 +8,11 @@ import os
 import shutil
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ..files import StrPath
 
 # Seen at most, of the ONNX file's size: peak memory of a TensorRT-RTX build of SSD300, beyond Python and TensorRT.
 _MEMORY_SHARE, _MEMORY_BASE = 5, 512 << 20
@@ -18,7 +21,7 @@ _DISK_SHARE, _DISK_BASE = 3, 16 << 20
 
 
 @contextmanager
-def only_build(path):
+def only_build(path: StrPath) -> Iterator[None]:
     """Holds the lock of the file that is being built. Raises ValueError when another build holds it."""
     lock = Path(path).with_name(f".{Path(path).name}.lock")
     with lock.open("w") as file:
@@ -38,7 +41,7 @@ def only_build(path):
                 lock.unlink()
 
 
-def check_room(folder, model_bytes):
+def check_room(folder: StrPath, model_bytes: int) -> None:
     """Raises OSError or MemoryError when disk or memory will not do for a model of this size."""
     if not Path(folder).is_dir():
         raise FileNotFoundError(f"{folder}: no such folder to write to")
@@ -58,11 +61,11 @@ def check_room(folder, model_bytes):
         )
 
 
-def _mib(count):
+def _mib(count: float) -> str:
     return f"{count / 2**20:.0f} MiB"
 
 
-def _available_memory():
+def _available_memory() -> int | None:
     """Bytes that Linux could give, None elsewhere."""
     info = Path("/proc/meminfo")
     if not info.is_file():
@@ -74,7 +77,7 @@ def _available_memory():
 
 
 @contextmanager
-def stoppable():
+def stoppable() -> Iterator[Callable[[], bool]]:
     """Gives a function that tells whether Ctrl-C or SIGTERM came; at the end, one that came is raised.
 
     TensorRT builds in C++ for minutes and asks its progress monitor whether to go on; an exception would not

@@ -18,11 +18,11 @@ _SMALLEST = float(np.finfo(np.float32).tiny) * _BINS
 class Histogram:
     """Counts of |x| in equal bins from 0 on. The range doubles when something larger comes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts = np.zeros(_BINS, np.int64)
         self.top = 0.0
 
-    def add(self, array):
+    def add(self, array: np.ndarray) -> None:
         """Counts the magnitudes of an array."""
         magnitudes = np.abs(array.reshape(-1))
         largest = float(magnitudes.max(initial=0))
@@ -39,7 +39,7 @@ class Histogram:
         bins = np.minimum((magnitudes * np.float32(_BINS / self.top)).astype(np.int32), _BINS - 1)
         self.counts += np.bincount(bins, minlength=_BINS)
 
-    def percentile_limit(self):
+    def percentile_limit(self) -> float:
         """The magnitude below which 99.99 % lie."""
         total = self.counts.sum()
         if not total:
@@ -47,7 +47,7 @@ class Histogram:
         reached = np.searchsorted(np.cumsum(self.counts), total * (_PERCENTILE / 100))
         return self.top * (reached + 1) / _BINS
 
-    def entropy_limit(self):
+    def entropy_limit(self) -> float:
         """The magnitude whose 128 levels tell the most of the distribution (Migacz, 8-bit inference, GTC 2017)."""
         counts = self.counts.astype(np.float64)
         counts[0] = 0  # exact zeros, of which ReLU makes many, cost nothing at any limit
@@ -58,7 +58,7 @@ class Histogram:
         return self.top * min(trials, key=lambda bins: _divergence(counts, bins)) / _BINS
 
 
-def _divergence(counts, bins):
+def _divergence(counts: np.ndarray, bins: int) -> float:
     """Kullback-Leibler divergence of the first `bins` bins, cut off there, from themselves in 128 levels."""
     kept = counts[:bins].copy()
     kept[-1] += counts[bins:].sum()

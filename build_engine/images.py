@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from .. import reference
+from ..backends import cpu_steps
 from ..datasets import open_dataset
-from ..files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, StrPath
 from ..files.image import read_image
+from ..spec import SsdSpec
 
 FEW_IMAGES = 16
 
@@ -27,7 +29,9 @@ class CalibrationImages:
     there is none at all, ValueError. `used` is how many were given by the latest pass.
     """
 
-    def __init__(self, address, spec, most, split="", quiet=False):
+    def __init__(
+        self, address: StrPath, spec: SsdSpec, most: int, split: str = "", quiet: bool = False
+    ) -> None:
         self.address, self.spec, self.used = address, spec, 0
         self._names, self._read = _opened(address, split)
         if not self._names:
@@ -44,10 +48,10 @@ class CalibrationImages:
                 FEW_IMAGES,
             )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._indices)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[np.ndarray]:
         self.used = 0
         for index in self._indices:
             try:
@@ -56,12 +60,12 @@ class CalibrationImages:
                 _log.warning("%s: left out", error)
                 continue
             self.used += 1
-            yield reference.preprocess(image, self.spec)[0]
+            yield cpu_steps.preprocess(image, self.spec)[0]
         if not self.used:
             raise ValueError(f"{self.address}: none of the {len(self)} calibration images can be read")
 
 
-def _opened(address, split):
+def _opened(address: StrPath, split: str) -> tuple[Sequence, Callable[[int], np.ndarray]]:
     """Names of the images at an address, and a function of an index that reads one."""
     folder = Path(str(address))
     is_dataset = str(address).startswith("demo:") or (
@@ -76,7 +80,7 @@ def _opened(address, split):
     return files, lambda index: read_image(files[index])
 
 
-def read_some(address, most, split=""):
+def read_some(address: StrPath, most: int, split: str = "") -> list[np.ndarray]:
     """Up to `most` images of an address, evenly spread, as a list of (H, W, 3) uint8 BGR. Errors as above."""
     names, read = _opened(address, split)
     if not names:

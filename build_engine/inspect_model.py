@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
-from ..files import file_sha256
+from ..files import StrPath, file_sha256
 from ..model_files.manifest import FLAVOURS, read_manifest, sm_name
 from .model_file import read_proto
 
@@ -39,7 +40,7 @@ class LayerInfo:
     weight_bytes: int
 
 
-def inspect_onnx(path):
+def inspect_onnx(path: StrPath) -> list[LayerInfo]:
     """The LayerInfos of an ONNX file, in order. Raises FileNotFoundError, or ValueError for another file."""
     proto = onnx.shape_inference.infer_shapes(read_proto(path))
     graph = proto.graph
@@ -64,17 +65,17 @@ def inspect_onnx(path):
     return layers
 
 
-def _bytes_of(tensor):
+def _bytes_of(tensor: TensorProto) -> int:
     return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
 
 
-def _shape(entry):
+def _shape(entry: onnx.TypeProto.Tensor | None) -> tuple[int, ...]:
     if entry is None:
         return ()
     return tuple(side.dim_value if side.HasField("dim_value") else -1 for side in entry.shape.dim)
 
 
-def layers_text(layers):
+def layers_text(layers: Sequence[LayerInfo]) -> str:
     """The LayerInfos as a table, and what there is of each operator and precision."""
     width = max(len(layer.name) for layer in layers)
     lines = [f"{'layer':{width}}  {'operator':18} {'precision':9} {'output':>20} {'weights':>12}"]
@@ -92,7 +93,7 @@ def layers_text(layers):
     return "\n".join([*lines, f"{len(layers)} layers: {shown}", f"weights: {total / 2**20:.2f} MiB"])
 
 
-def engine_text(path):
+def engine_text(path: StrPath) -> str:
     """What the manifest of an engine says, whether the plan is the one that it describes, and the layers.
 
     The layers are those of the ONNX file beside it, which TensorRT fuses as it likes. No GPU is needed.
@@ -102,13 +103,12 @@ def engine_text(path):
     found = read_manifest(path)
     manifest, spec = found.manifest, found.spec
     intact = path.stat().st_size == manifest.engine_bytes and file_sha256(path) == manifest.engine_sha256
-    targets = manifest.targets or (manifest.compute_capability,)
     profiles = "; ".join(f"{least} to {most}, tuned for {usual}" for least, usual, most in manifest.profiles)
     entries = {
         "model": f"{spec.name}, {len(spec.class_names)} classes, {spec.input.width} x {spec.input.height}",
         "precision": manifest.precision,
         "built with": f"{FLAVOURS[manifest.flavour]} {manifest.version}",
-        "runs on": ", ".join(map(sm_name, targets))
+        "runs on": ", ".join(map(sm_name, manifest.runs_on))
         + (f" ({manifest.gpu_name})" if manifest.gpu_name else ""),
         "batch": profiles,
         "plan": f"{manifest.engine_bytes / 2**20:.1f} MiB, "

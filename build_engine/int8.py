@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import numpy as np
-from onnx import helper
+from onnx import ModelProto, NodeProto, helper
 
 from .graph import Graph
 
@@ -12,7 +14,9 @@ _SMALLEST_SCALE = 2.0**-24  # float16's least number
 QUANTISED_OPS = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "DynamicQuantizeLinear")
 
 
-def quantise(model, ranges, keep=()):
+def quantise(
+    model: ModelProto, ranges: Mapping[str, tuple[float, float]], keep: Iterable[str] = ()
+) -> ModelProto:
     """`model` with Q/DQ on the inputs of its convolutions, as TensorRT fuses them; the rest is untouched.
 
     model: ModelProto, float32.   ranges: {tensor: (low, high)}.   keep: names of convolutions to leave alone.
@@ -30,18 +34,20 @@ def quantise(model, ranges, keep=()):
     return graph.finished()
 
 
-def quantisable(graph):
+def quantisable(graph: Graph) -> list[NodeProto]:
     """The convolutions with constant weights, in order."""
     return [node for node in graph.nodes if node.op_type == "Conv" and graph.is_constant(node.input[1])]
 
 
 class _Placement:
-    def __init__(self, graph, ranges, convs):
+    def __init__(
+        self, graph: Graph, ranges: Mapping[str, tuple[float, float]], convs: Sequence[NodeProto]
+    ) -> None:
         self.graph, self.ranges = graph, ranges
         self.convs = {node.name for node in convs}
-        self.made = []
+        self.made: list[NodeProto] = []
 
-    def nodes(self):
+    def nodes(self) -> list[NodeProto]:
         """All nodes of the graph with Q/DQ between."""
         position = {node.name: i for i, node in enumerate(self.graph.nodes)}
         for node in list(self.graph.nodes):
@@ -55,7 +61,7 @@ class _Placement:
             self.made.append(node)
         return self.made
 
-    def _around(self, name, reader):
+    def _around(self, name: str, reader: str) -> str:
         """Q and DQ for one reader of an activation; the name of what comes out."""
         stem = f"{reader}_{name}"
         low, high = self.ranges[name]
@@ -69,7 +75,7 @@ class _Placement:
         self._is_float(f"{stem}_scale", f"{stem}_dq")
         return f"{stem}_dq"
 
-    def _weights(self, name, reader):
+    def _weights(self, name: str, reader: str) -> str:
         """Int8 weights and their DQ; the name of what comes out."""
         stem = f"{reader}_weight"
         quantised, scales = quantise_weights(self.graph.constant(name))
@@ -86,10 +92,10 @@ class _Placement:
         self._is_float(f"{stem}_scale", f"{stem}_dq")
         return f"{stem}_dq"
 
-    def _is_float(self, *names):
+    def _is_float(self, *names: str) -> None:
         self.graph.types.update(dict.fromkeys(names, 1))
 
-    def _skip(self, node, position):
+    def _skip(self, node: NodeProto, position: Mapping[str, int]) -> int | None:
         """Which input of an Add is the skip connection beside a quantised convolution; None for neither.
 
         Where both come from convolutions, the projection is the skip: its input is computed earlier.
@@ -109,7 +115,7 @@ class _Placement:
         # The producers' own inputs have been renamed by now; their Q/DQ stands right behind what made them.
         return int(np.argmin([self._depth(maker, position) for maker in makers]))
 
-    def _depth(self, conv, position):
+    def _depth(self, conv: NodeProto, position: Mapping[str, int]) -> int:
         """Position of the node that makes a convolution's input, before Q/DQ."""
         name = conv.input[0]
         for quantiser in self.made:
@@ -119,13 +125,13 @@ class _Placement:
         return -1 if maker is None else position[maker.name]
 
 
-def activation_scale(low, high):
+def activation_scale(low: float, high: float) -> np.ndarray | np.float32:
     """The float32 scale of symmetric int8 over low..high, exact in float16; 1 for a tensor of zeros."""
     largest = max(abs(low), abs(high))
     return _exact_in_half(np.float32(largest / _LARGEST)) if largest > 0 else np.float32(1)
 
 
-def quantise_weights(weights):
+def quantise_weights(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(O, ...) float32 -> (O, ...) int8, and (O,) float32 scales of its output channels, exact in float16."""
     largest = np.abs(weights.reshape(len(weights), -1)).max(axis=1)
     scales = np.where(largest > 0, _exact_in_half(largest / _LARGEST), np.float32(1)).astype(np.float32)
@@ -133,7 +139,7 @@ def quantise_weights(weights):
     return np.clip(levels, -_LARGEST, _LARGEST).astype(np.int8), scales
 
 
-def _exact_in_half(scales):
+def _exact_in_half(scales: np.ndarray | np.float32) -> np.ndarray:
     """The next number that float16 holds, at or above: below, the largest values would be cut off."""
     wanted = np.maximum(np.asarray(scales, np.float32), np.float32(_SMALLEST_SCALE))
     half = wanted.astype(np.float16)
@@ -141,7 +147,12 @@ def _exact_in_half(scales):
     return half.astype(np.float32)
 
 
-def quantise_for_cpu(model, ranges, keep=(), narrow_weights=False):
+def quantise_for_cpu(
+    model: ModelProto,
+    ranges: Mapping[str, tuple[float, float]],
+    keep: Iterable[str] = (),
+    narrow_weights: bool = False,
+) -> ModelProto:
     """`model` as ONNX Runtime's own CPU kernels want it: Q/DQ everywhere, unsigned activations, int32 bias.
 
     TensorRT refuses it. Arguments and result as of `quantise`; the keys of `ranges` must hold every float tensor.

@@ -9,6 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from ..engines.onnx_model import refuse_memory_addresses
+from ..files import StrPath
 from ..spec import SsdSpec, load_spec_of
 from .graph import Graph
 from .int8 import QUANTISED_OPS
@@ -29,13 +30,21 @@ class Model:
     spec: SsdSpec
 
     @property
-    def batch(self):
-        """Images that the graph takes at a time; 0 when any."""
-        entry = next(e for e in self.proto.graph.input if e.name == self.spec.input.name)
-        return entry.type.tensor_type.shape.dim[0].dim_value
+    def batch(self) -> int:
+        """See `batch_of`."""
+        return batch_of(self.proto, self.spec)
 
 
-def read_proto(path):
+def batch_of(proto: onnx.ModelProto, spec: SsdSpec) -> int:
+    """Images that a model takes at a time; 0 when any. Raises ValueError for one without the spec's input."""
+    for entry in proto.graph.input:
+        if entry.name == spec.input.name:
+            sides = entry.type.tensor_type.shape.dim
+            return sides[0].dim_value if sides else 0
+    raise ValueError(f"the model has no input {spec.input.name!r}, which its spec names")
+
+
+def read_proto(path: StrPath) -> onnx.ModelProto:
     """The ModelProto in a file. Raises FileNotFoundError, or ValueError for a file that is no ONNX model."""
     path = Path(path)
     if not path.is_file():
@@ -52,7 +61,7 @@ def read_proto(path):
     return proto
 
 
-def load_model(path):
+def load_model(path: StrPath) -> Model:
     """The Model in a file, checked to be one that an engine can be built of.
 
     Raises FileNotFoundError (model or spec), or ValueError for operators that no SSD network has, NMS inside,
@@ -72,7 +81,7 @@ def load_model(path):
     return model
 
 
-def _check_operators(proto):
+def _check_operators(proto: onnx.ModelProto) -> None:
     opsets = {entry.domain: entry.version for entry in proto.opset_import}
     for node in proto.graph.node:
         shown = f"{node.op_type} (node {node.name or node.output[0]!r})"
@@ -89,13 +98,13 @@ def _check_operators(proto):
             raise ValueError(f"unknown operator {shown}{domain}; no engine can be built of it. {_RAW_HEADS}")
 
 
-def _check_float32(proto):
+def _check_float32(proto: onnx.ModelProto) -> None:
     for tensor in proto.graph.initializer:
         if tensor.data_type == onnx.TensorProto.FLOAT16:
             raise ValueError(f"holds float16 weights already ({tensor.name!r}). Build from the float32 model")
 
 
-def _check_input(proto, spec):
+def _check_input(proto: onnx.ModelProto, spec: SsdSpec) -> None:
     constants = {tensor.name for tensor in proto.graph.initializer}
     entries = {entry.name: entry for entry in proto.graph.input if entry.name not in constants}
     if spec.input.name not in entries:
@@ -110,7 +119,7 @@ def _check_input(proto, spec):
         )
 
 
-def _check_heads(model):
+def _check_heads(model: Model) -> None:
     """Runs the network once: what does not fit the spec is named by the backend."""
     from ..backends.cpu import CpuBackend
     from ..engines.onnxruntime_engine import OnnxRuntimeEngine

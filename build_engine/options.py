@@ -20,7 +20,8 @@ class BuildOptions:
     model: NAME.onnx.   precision: of PRECISIONS.   runtime: of RUNTIMES; "": the TensorRT that is installed.
     out: the engine's file, or the ONNX file's for cpu; "": beside the model.
     calibration: folder of images, or data set.   method: of calibration.METHODS.
-    data, split: images that INT8's receipt measures AP on.   max_drop: AP points that INT8 may lose there; None: any.
+    data, split: images that INT8's quantization report measures AP on.
+    max_drop: AP points that INT8 may lose there; None: any.
     batch, workspace_bytes, targets, timing_cache, *_compatible: see CompileOptions.
     """
 
@@ -45,7 +46,7 @@ class BuildOptions:
     threads: int = 0
     progress: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, known in (("precision", PRECISIONS), ("runtime", ("", *RUNTIMES)), ("method", METHODS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}: expected one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -62,14 +63,14 @@ class BuildOptions:
             )
         if self.data and self.precision != "int8":
             raise ValueError(
-                "data: goes with --precision int8, whose receipt holds the AP of FP32 and FP16, too; of one model: "
+                "data: goes with --precision int8, whose report holds the AP of FP32 and FP16, too; of one model: "
                 "edge-ssd eval --model M.onnx --data D"
             )
         if self.calibration_images < 1:
             raise ValueError(f"calibration_images: expected at least 1, got {self.calibration_images}")
         self.compile_options(self.runtime)  # refuses what does not go together
 
-    def compile_options(self, runtime):
+    def compile_options(self, runtime: str) -> CompileOptions:
         """The CompileOptions of these."""
         return CompileOptions(
             runtime,
@@ -81,7 +82,7 @@ class BuildOptions:
             self.hardware_compatible,
         )
 
-    def command(self):
+    def command(self) -> str:
         """The command line that does this again."""
         words = ["edge-ssd", "build", self.model, "--precision", self.precision]
         texts = (

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TypeVar
 
-def shown(items, description, unit, wanted=True, total=None):
+_Item = TypeVar("_Item")
+
+
+def shown(
+    items: Iterable[_Item], description: str, unit: str, wanted: bool = True, total: int | None = None
+) -> Iterable[_Item]:
     """`items` with a bar; `items` itself when none is wanted, or tqdm is not there: a bar is no reason to stop."""
     if not wanted:
         return items
@@ -17,7 +24,7 @@ def shown(items, description, unit, wanted=True, total=None):
 class BuildBar:
     """Called with (done, total, phase) as TensorRT builds."""
 
-    def __init__(self, wanted=True):
+    def __init__(self, wanted: bool = True) -> None:
         self._bar = None
         if wanted:
             try:
@@ -26,13 +33,13 @@ class BuildBar:
                 return
             self._bar = tqdm(desc="compile", unit="step", dynamic_ncols=True)
 
-    def __call__(self, done, total, phase):
+    def __call__(self, done: int, total: int, phase: str) -> None:
         if self._bar is not None:
             self._bar.total, self._bar.n = total, done
             self._bar.set_postfix_str(phase[:40], refresh=False)
             self._bar.update(0)  # which draws when the last time is a while ago
 
-    def close(self):
+    def close(self) -> None:
         """Leaves the bar as it is."""
         if self._bar is not None:
             self._bar.refresh()

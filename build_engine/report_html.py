@@ -1,8 +1,15 @@
-"""The receipt as one page that needs nothing else: no script, no font, no file beside it."""
+"""The quantization report as one page that needs nothing else: no script, no font, no file beside it.
+
+Its bars are SVG by hand rather than matplotlib's: a build on a Jetson installs the extra `build`, which has no
+matplotlib. As part of the page their text can be searched, follows its light and dark colors, and is the same to the
+byte in every version of every library, so that a test can hold the committed example to what the code writes.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 from ..files import html
 
@@ -19,33 +26,33 @@ _COLORS = {
 }
 
 
-def page(receipt):
-    """The receipt of `edge_ssd.build_engine.receipt` as HTML text."""
-    title = f"INT8 receipt of {receipt['model']}"
+def page(report: dict[str, Any]) -> str:
+    """The report of `edge_ssd.build_engine.quantization_report` as HTML text."""
+    title = f"INT8 quantization report of {report['model']}"
     parts = [
-        f'<p class="verdict{"" if receipt["holds"] else " broken"}">{escape(receipt["verdict"])}</p>',
+        f'<p class="verdict{"" if report["holds"] else " broken"}">{escape(report["verdict"])}</p>',
         "<h2>Precision, accuracy, size, time</h2>",
-        _precisions(receipt["precisions"]),
-        f"<p><small>AP is COCO's, in points, on {escape(receipt['data']['address'])}"
-        f"{escape(_split(receipt['data']['split']))}; measured through ONNX Runtime. Times are medians of one image "
+        _precisions(report["precisions"]),
+        f"<p><small>AP is COCO's, in points, on {escape(report['data']['address'])}"
+        f"{escape(_split(report['data']['split']))}; measured through ONNX Runtime. Times are medians of one image "
         "in the network alone, all files by turns. Not recommended: more than 5 % slower there than the precision "
         "above.</small></p>",
         "<h2>AP of each class</h2>",
-        _classes(receipt["precisions"]),
+        _classes(report["precisions"]),
         "<h2>What each convolution costs in INT8</h2>",
-        _plot(receipt["layers"]),
-        _search(receipt["search"], receipt["max_drop"]),
+        _plot(report["layers"]),
+        _search(report["search"], report["max_drop"]),
         "<h2>Where this comes from</h2>",
-        _origin(receipt),
+        _origin(report),
     ]
     return html.page(title, parts)
 
 
-def _split(split):
+def _split(split: str) -> str:
     return f", split {split}" if split else ""
 
 
-def _precisions(rows):
+def _precisions(rows: Sequence[dict[str, Any]]) -> str:
     engines = list(dict.fromkeys(engine for row in rows for engine in row["times_ms"]))
     head = [
         "precision",
@@ -71,14 +78,14 @@ def _precisions(rows):
     )
 
 
-def _time(row, engine):
+def _time(row: dict[str, Any], engine: str) -> str:
     if engine not in row["times_ms"]:
         return "-"
     slow = '<span class="slow">not recommended</span>' if engine in row["not_recommended"] else ""
     return f"{row['times_ms'][engine]:.1f} ms{slow}"
 
 
-def _classes(rows):
+def _classes(rows: Sequence[dict[str, Any]]) -> str:
     names = [name for name, ap in rows[0]["classes"].items() if ap is not None]
     head = ["class", *(row["precision"].upper() for row in rows), "lost by INT8"]
     return html.table(
@@ -94,7 +101,7 @@ def _classes(rows):
     )
 
 
-def _plot(layers):
+def _plot(layers: Sequence[dict[str, Any]]) -> str:
     """Horizontal bars: by how much the error of the heads falls when one layer alone stays in float."""
     shown = layers[:_MOST_BARS]
     if not shown:
@@ -132,25 +139,25 @@ def _plot(layers):
     )
 
 
-def _bold(kept):
+def _bold(kept: str) -> str:
     return ' font-weight="600"' if kept else ""
 
 
-def _search(search, budget):
+def _search(search: Sequence[dict[str, Any]], budget: float | None) -> str:
     if budget is None or len(search) < 2:
         return ""
     tried = "; ".join(f"{entry['kept']} kept: {entry['drop']:.2f} points lost" for entry in search)
     return f"<p>Tried, in this order: {escape(tried)}. Budget: {budget:g} points.</p>"
 
 
-def _origin(receipt):
-    calibration, machine = receipt["calibration"], receipt["machine"]
+def _origin(report: dict[str, Any]) -> str:
+    calibration, machine = report["calibration"], report["machine"]
     entries = {
         "Calibration": f"{calibration['images']} images of {calibration['address']}, {calibration['method']}",
         "Calibration hash": calibration["sha256"],
-        "Model hash": receipt["source_sha256"],
+        "Model hash": report["source_sha256"],
         "Machine": f"{machine['cpu']}, {machine['cores']} cores; ONNX Runtime {machine['onnxruntime']}, "
         f"onnx {machine['onnx']}",
-        "Command": receipt["command"],
+        "Command": report["command"],
     }
     return html.facts(entries.items())

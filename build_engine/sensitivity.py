@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import NodeProto
 
 from .fp16 import norm_islands
-from .graph import attribute
+from .graph import Graph, attribute
 from .int8 import quantisable
 
 FIRST, HEAD, DEPTHWISE, SQUEEZE, AFTER_NORM, OTHER = KINDS = (
@@ -18,6 +20,8 @@ FIRST, HEAD, DEPTHWISE, SQUEEZE, AFTER_NORM, OTHER = KINDS = (
     "after L2 norm",
     "other",
 )
+# (loc, conf) of each image.
+_Heads = Sequence[Sequence[np.ndarray]]
 _POOLS = ("ReduceMean", "GlobalAveragePool")
 
 
@@ -35,7 +39,7 @@ class Layer:
     gain: float
 
 
-def kind_of_layers(graph):
+def kind_of_layers(graph: Graph) -> dict[str, str]:
     """{name of a convolution: its kind}, in the order in which the kinds are suspected."""
     norms = set(norm_islands(graph))
     found = {}
@@ -57,17 +61,21 @@ def kind_of_layers(graph):
     return dict(sorted(found.items(), key=lambda entry: KINDS.index(entry[1])))
 
 
-def _behind(graph, node, steps=5):
+def _behind(graph: Graph, node: NodeProto, steps: int = 5) -> list[NodeProto]:
     """The nodes that lead to the first input of a convolution, up to the next full-size convolution."""
-    found = []
-    while len(found) < steps and (node := graph.producer.get(node.input[0])) is not None:
-        found.append(node)
+    found: list[NodeProto] = []
+    while len(found) < steps:
+        maker = graph.producer.get(node.input[0])
+        if maker is None:
+            break
+        found.append(maker)
+        node = maker
     convs = [i for i, maker in enumerate(found) if maker.op_type == "Conv"]
     # Squeeze and excite has two convolutions in a row: one may lie between a pool and the other.
     return found[: convs[1]] if len(convs) > 1 else found
 
 
-def _is_last(graph, node):
+def _is_last(graph: Graph, node: NodeProto) -> bool:
     """Whether no convolution follows on any way to the outputs."""
     front, seen = list(node.output), set()
     while front:
@@ -80,7 +88,11 @@ def _is_last(graph, node):
     return True
 
 
-def measure(kinds, heads_of, progress=iter):
+def measure(
+    kinds: Mapping[str, str],
+    heads_of: Callable[[tuple[str, ...] | None], _Heads],
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+) -> tuple[list[Layer], float]:
     """The Layers, the most to blame first, and the error of full INT8.
 
     kinds: {name: kind}.   progress: wraps the iteration over names.
@@ -98,7 +110,7 @@ def measure(kinds, heads_of, progress=iter):
     return sorted(layers, key=lambda layer: -layer.gain), full
 
 
-def _error(wanted, found):
+def _error(wanted: _Heads, found: _Heads) -> float:
     """Mean over the two heads of |found - wanted| / |wanted|, in the sense of Euclid."""
     shares = []
     for column in range(2):
@@ -110,7 +122,9 @@ def _error(wanted, found):
     return sum(shares) / 2
 
 
-def fewest_kept(layers, loss_of, budget):
+def fewest_kept(
+    layers: Sequence[Layer], loss_of: Callable[[tuple[str, ...]], float], budget: float
+) -> tuple[tuple[str, ...], list[tuple[int, float]]]:
     """The shortest head of `layers` whose loss, when it is kept in float, is within the budget.
 
     layers: Layers, most to blame first.   loss_of: function of the names kept, AP points lost.
@@ -119,9 +133,9 @@ def fewest_kept(layers, loss_of, budget):
     Returns the names (all of them when not even that helps), and [(number kept, loss)] as tried.
     """
     names = [layer.name for layer in layers]
-    tried = []
+    tried: list[tuple[int, float]] = []
 
-    def holds(count):
+    def holds(count: int) -> bool:
         tried.append((count, loss_of(tuple(names[:count]))))
         return tried[-1][1] <= budget
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import onnxruntime
+
 from ..engines.onnxruntime_engine import new_session
 
 
-def open_bytes(data, threads=0, optimise=True):
+def open_bytes(data: bytes, threads: int = 0, optimise: bool = True) -> onnxruntime.InferenceSession:
     """A session on the CPU of a serialised model.
 
     threads: 0 takes one per usable core.   optimise: False keeps every tensor that the graph names.

@@ -7,6 +7,9 @@ that asks for it may be gone. Precision is in the ONNX file, so no builder flag 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 RUNTIMES = {"tensorrt": "tensorrt", "rtx": "tensorrt_rtx"}
 
@@ -21,7 +24,7 @@ _MISSING = {
 RTX_TARGETS = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 
 
-def load_tensorrt(runtime):
+def load_tensorrt(runtime: str) -> Any:
     """The module tensorrt or tensorrt_rtx. ImportError says which package, for which machine."""
     try:
         return importlib.import_module(RUNTIMES[runtime])
@@ -31,7 +34,7 @@ def load_tensorrt(runtime):
         ) from None
 
 
-def create_network(trt, builder):
+def create_network(trt: Any, builder: Any) -> Any:
     """A strongly typed network: a flag asks for it in TensorRT 10, it is the only kind in 11."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
@@ -40,32 +43,33 @@ def create_network(trt, builder):
     return network
 
 
-def parse_onnx(trt, network, logger, data, folder):
-    """Reads the ONNX model in the bytes `data` into a network.
+def parse_onnx(trt: Any, network: Any, logger: Any, data: bytes, path: Path) -> Any:
+    """Reads the ONNX model in the bytes `data` into a network; gives the parser, which keeps the weights.
 
-    folder: where files that it refers to lie. Raises ValueError naming the node that TensorRT refuses.
+    path: of its file, beside which lie the files that it refers to.
+    Raises ValueError naming the node that TensorRT refuses.
     """
     parser = trt.OnnxParser(network, logger)
-    if parser.parse(data, str(folder)):
+    if parser.parse(data, str(path)):
         return parser
     reasons = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
     raise ValueError(f"TensorRT refuses the model: {'; '.join(reasons) or 'no reason given'}")
 
 
-def _parser_error(error):
+def _parser_error(error: Any) -> str:
     name = error.node_name() if hasattr(error, "node_name") else ""  # from 10.0 on
     operator = error.node_operator() if hasattr(error, "node_operator") else ""
     where = f"{operator} (node {name!r}): " if name or operator else ""
     return f"{where}{' '.join(error.desc().split())}"
 
 
-def set_workspace(trt, config, workspace_bytes):
+def set_workspace(trt: Any, config: Any, workspace_bytes: int) -> None:
     """Limits the builder's scratch memory; 0 leaves TensorRT's own limit."""
     if workspace_bytes:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_bytes)
 
 
-def set_targets(trt, config, targets):
+def set_targets(trt: Any, config: Any, targets: tuple[tuple[int, int], ...]) -> None:
     """Compute capabilities that TensorRT-RTX builds for; none: full TensorRT, which builds for the GPU at hand.
 
     Raises ValueError for a target that this TensorRT-RTX does not know.
@@ -79,7 +83,7 @@ def set_targets(trt, config, targets):
             raise ValueError(f"--compute-capability {major}.{minor}: not a target of this TensorRT-RTX")
 
 
-def set_flags(trt, config, version_compatible, hardware_compatible):
+def set_flags(trt: Any, config: Any, version_compatible: bool, hardware_compatible: bool) -> None:
     """Asks for a plan that can be captured in a CUDA graph, and for what the caller wants it to run on besides.
 
     version_compatible: later TensorRT releases read it.   hardware_compatible: other GPUs from Ampere on run it.
@@ -94,7 +98,7 @@ def set_flags(trt, config, version_compatible, hardware_compatible):
         config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
 
 
-def progress_monitor(trt, show):
+def progress_monitor(trt: Any, show: Callable[[int, int, str], bool]) -> Any:
     """A monitor that calls show(done, total, phase) and asks TensorRT to stop when show gives False.
 
     Only the steps of the outermost phase count; those inside say what is being done.

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..machine.cpu import usable_cores
 from ..machine.gpu import gpu_info
-from .compile import CompileOptions, compile_engine
+from ..spec import SsdSpec
+from .compile import CompileOptions, compile_engine, find_target
+from .model_file import batch_of, read_proto
+
+# The engine, "" for none, and a function of one call for each file.
+_Runs = tuple[str, dict[Path, Callable[[], Any]]]
 
 _ROUNDS = 15
 # Within a round a file runs this often and the last call counts: the threads of the one before are asleep by then.
 _CALLS = 3
 
 
-def time_files(paths, spec, runtime, threads=0):
+def time_files(
+    paths: Sequence[Path], spec: SsdSpec, runtime: str, threads: int = 0
+) -> dict[str, dict[Path, float]]:
     """{engine: {path: median milliseconds}} of one image, by turns, for the ONNX files `paths`.
 
     spec: SsdSpec of all of them.   runtime: of the build; its plans are timed where there is a GPU for them.
@@ -33,25 +42,27 @@ def time_files(paths, spec, runtime, threads=0):
     return times
 
 
-def _timed(opened):
-    """opened: (engine, {path: function of one call})."""
+def _timed(opened: _Runs) -> dict[str, dict[Path, float]]:
     name, runs = opened
     return {name: _medians(runs)} if runs else {}
 
 
-def _medians(runs):
-    found = {path: [] for path in runs}
+def _medians(runs: Mapping[Path, Callable[[], Any]]) -> dict[Path, float]:
+    found: dict[Path, list[float]] = {path: [] for path in runs}
     for _ in range(_ROUNDS):
         for path, run in runs.items():
-            for _ in range(_CALLS):
-                start = time.perf_counter()
-                run()
-                spent_ms = 1e3 * (time.perf_counter() - start)
-            found[path].append(spent_ms)
+            spent_ms = [_milliseconds(run) for _ in range(_CALLS)]
+            found[path].append(spent_ms[-1])
     return {path: float(np.median(values)) for path, values in found.items()}
 
 
-def _onnxruntime(paths, spec, batch, threads):
+def _milliseconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _onnxruntime(paths: Sequence[Path], spec: SsdSpec, batch: np.ndarray, threads: int) -> _Runs:
     import onnxruntime
 
     from ..engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -63,7 +74,7 @@ def _onnxruntime(paths, spec, batch, threads):
     return f"ONNX Runtime {onnxruntime.__version__}, {threads} threads", runs
 
 
-def _openvino(paths, spec, batch, threads):
+def _openvino(paths: Sequence[Path], spec: SsdSpec, batch: np.ndarray, threads: int) -> _Runs:
     try:
         from ..engines.openvino_engine import OpenVinoEngine
     except ImportError:
@@ -80,7 +91,7 @@ def _openvino(paths, spec, batch, threads):
     return name, runs
 
 
-def _tensorrt(paths, spec, batch, runtime):
+def _tensorrt(paths: Sequence[Path], spec: SsdSpec, batch: np.ndarray, runtime: str) -> _Runs:
     """Plans of the files, made for this and thrown away. Has not run on a GPU yet; the tests use stand-ins."""
     try:
         gpu = gpu_info()
@@ -90,12 +101,16 @@ def _tensorrt(paths, spec, batch, runtime):
     except (ImportError, OSError):
         return "", {}
     name, runs = "", {}
-    origin = dict.fromkeys(("precision", "source", "source_sha256", "calibration_sha256", "command"), "")
+    origin: dict[str, str] = dict.fromkeys(
+        ("precision", "source", "source_sha256", "calibration_sha256", "command"), ""
+    )
     with tempfile.TemporaryDirectory() as folder:
         for i, path in enumerate(paths):
             plan = Path(folder, f"{i}.engine")
             try:
-                manifest = compile_engine(path, spec, plan, CompileOptions(runtime), origin)
+                model_batch = batch_of(read_proto(path), spec)
+                target = find_target(CompileOptions(runtime), path, model_batch, folder)
+                manifest = compile_engine(path, spec, plan, target, origin)
                 engine, _ = TensorRtEngine.open(plan)
             # The int8-cpu placement, a model of another batch size, no room: no reason to lose the build.
             except (ValueError, OSError, MemoryError):
@@ -106,6 +121,6 @@ def _tensorrt(paths, spec, batch, runtime):
     return name, runs
 
 
-def _infer_and_wait(engine, batch, stream):
+def _infer_and_wait(engine: Any, batch: Any, stream: Any) -> None:
     engine.infer(batch)
     stream.synchronize()

@@ -11,31 +11,31 @@ import numpy as np
 MAX_LOG_SCALE = np.float32(math.log(1000.0 / 16.0))
 
 
-def centre_to_corners(boxes):
+def centre_to_corners(boxes: np.ndarray) -> np.ndarray:
     """(..., 4) cx cy w h -> (..., 4) x1 y1 x2 y2."""
     half = boxes[..., 2:] * np.float32(0.5)
     return np.concatenate([boxes[..., :2] - half, boxes[..., :2] + half], axis=-1)
 
 
-def corners_to_centre(boxes):
+def corners_to_centre(boxes: np.ndarray) -> np.ndarray:
     """(..., 4) x1 y1 x2 y2 -> (..., 4) cx cy w h."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(low + high) * np.float32(0.5), high - low], axis=-1)
 
 
-def box_area(boxes):
+def box_area(boxes: np.ndarray) -> np.ndarray:
     """(..., 4) corners -> (...,) areas."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def intersections(first, second):
+def intersections(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Areas that boxes share: corners (..., 4) and (..., 4), broadcast -> (...,). Touching boxes share 0."""
     width = np.minimum(first[..., 2], second[..., 2]) - np.maximum(first[..., 0], second[..., 0])
     height = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 1], second[..., 1])
     return np.maximum(width, np.float32(0)) * np.maximum(height, np.float32(0))
 
 
-def iou_matrix(first, second):
+def iou_matrix(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """IoU of every box of `first` with every box of `second`: corners (N, 4), (M, 4) -> (N, M).
 
     Two empty boxes have IoU 0.
@@ -45,7 +45,7 @@ def iou_matrix(first, second):
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def encode_boxes(boxes, priors, variance):
+def encode_boxes(boxes: np.ndarray, priors: np.ndarray, variance: tuple[float, float]) -> np.ndarray:
     """What `loc` must be so that `decode_boxes` gives `boxes` (the paper's eq. 2).
 
     boxes: (N, 4) corners, normalised, sides > 0.   priors: (N, 4) cx cy w h, normalised.
@@ -58,7 +58,7 @@ def encode_boxes(boxes, priors, variance):
     return np.concatenate([offsets, sizes], axis=-1).astype(np.float32)
 
 
-def decode_boxes(loc, priors, variance):
+def decode_boxes(loc: np.ndarray, priors: np.ndarray, variance: tuple[float, float]) -> np.ndarray:
     """Offsets and default boxes -> corner boxes (the paper's eq. 2, inverted).
 
     loc: (N, 4) float32, order cx cy w h, scaled by the variances.   priors: (N, 4) cx cy w h, normalised.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from . import __version__
 from .commands import (
@@ -45,17 +47,17 @@ COMMANDS = (
 class _Parser(argparse.ArgumentParser):
     """No abbreviations: a script that uses one breaks when another option is added. Subcommands inherit it."""
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any) -> None:
         super().__init__(**{**options, "allow_abbrev": False})
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0 done, 1 a known error, 2 wrong use."""
     parser, _ = build_parser()
     return _guarded(parser.parse_args(argv))
 
 
-def build_parser():
+def build_parser() -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
     """The parser of `edge-ssd`, and its commands: a dictionary of parsers by name."""
     parser = _Parser(prog="edge-ssd", description="SSD object detection from camera to detections.")
     parser.add_argument("--version", action="version", version=f"edge_ssd {__version__}")
@@ -65,7 +67,7 @@ def build_parser():
     return parser, subparsers.choices
 
 
-def run_alone(command, prog, argv=None):
+def run_alone(command: Any, prog: str, argv: Sequence[str] | None = None) -> int:
     """One command as a program of its own, such as `python -m edge_ssd.run`."""
     parser = _Parser(
         prog=prog, description=command.DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter

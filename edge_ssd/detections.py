@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .resize import ResizePlan
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Detections:
     """Boxes, scores and labels of one image, best score first.
 
@@ -16,6 +19,10 @@ class Detections:
     image_size: (height, width), pixels.   timestamp_ns: of the frame.
 
     Iterating gives (box, score, label); indexing with a mask, a slice or indices gives Detections.
+
+    Equal when all of these are equal, numbers exactly. The hash is made of image_size, timestamp_ns and how many
+    there are, and not of what the arrays hold: whoever writes into an array does not change the hash under a set
+    that holds them.
     """
 
     boxes: np.ndarray
@@ -24,7 +31,7 @@ class Detections:
     image_size: tuple[int, int]
     timestamp_ns: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, np.float32)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes: expected shape (N, 4), got {boxes.shape}")
@@ -36,9 +43,10 @@ class Detections:
                 )
         for name, array in (("boxes", boxes), ("scores", scores), ("labels", labels)):
             object.__setattr__(self, name, array)
+        object.__setattr__(self, "image_size", tuple(self.image_size))
 
     @classmethod
-    def from_rows(cls, rows, count, plan, timestamp_ns=0):
+    def from_rows(cls, rows: np.ndarray, count: int, plan: ResizePlan, timestamp_ns: int = 0) -> Detections:
         """Detections from the rows of post-processing.
 
         rows: (max_detections, 6) float32 x1 y1 x2 y2 score label, normalised to the network input.
@@ -54,21 +62,33 @@ class Detections:
         return cls(boxes[kept], rows[kept, 4], rows[kept, 5].astype(np.int32), plan.source_size, timestamp_ns)
 
     @classmethod
-    def empty(cls, image_size, timestamp_ns=0):
+    def empty(cls, image_size: tuple[int, int], timestamp_ns: int = 0) -> Detections:
         """No detections in an image of (height, width)."""
         return cls(np.empty((0, 4)), np.empty(0), np.empty(0), image_size, timestamp_ns)
 
-    def __len__(self):
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Detections):
+            return NotImplemented
+        return (
+            (self.image_size, self.timestamp_ns) == (other.image_size, other.timestamp_ns)
+            and np.array_equal(self.boxes, other.boxes)
+            and np.array_equal(self.scores, other.scores)
+            and np.array_equal(self.labels, other.labels)
+        )
+
+    def __hash__(self) -> int:
+        return hash((len(self), self.image_size, self.timestamp_ns))
+
+    def __len__(self) -> int:
         return len(self.scores)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[np.ndarray, float, int]]:
         return zip(self.boxes, self.scores.tolist(), self.labels.tolist())
 
-    def __getitem__(self, index):
-        if not isinstance(index, slice):
-            index = np.atleast_1d(index)
-            if index.size == 0 and index.dtype != bool:
-                index = index.astype(np.intp)  # NumPy makes floats of an empty list
+    def __getitem__(self, index: int | np.integer | slice | Sequence[int] | np.ndarray) -> Detections:
+        rows = index if isinstance(index, slice) else np.atleast_1d(index)
+        if isinstance(rows, np.ndarray) and rows.size == 0 and rows.dtype != bool:
+            rows = rows.astype(np.intp)  # NumPy makes floats of an empty list
         return Detections(
-            self.boxes[index], self.scores[index], self.labels[index], self.image_size, self.timestamp_ns
+            self.boxes[rows], self.scores[rows], self.labels[rows], self.image_size, self.timestamp_ns
         )

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
+
+from .backends import Backend
 from .detections import Detections
+from .files import StrPath
 from .frames import Frame, now_ns
 from .loading import load_backend
 from .options import DetectorOptions
+from .spec import SsdSpec
+
+# A Frame, a (H, W, 3) uint8 BGR array, or on a GPU an array of PyTorch, CuPy, jetson-utils or DLPack.
+ImageLike = Any
+# Of `Detector.submit`: the frames, and what the backend knows them by.
+Ticket = tuple[list[Frame], Any]
 
 
 class FrameCopies(NamedTuple):
@@ -21,6 +32,14 @@ class FrameCopies(NamedTuple):
     bus: int
 
 
+class Detected(NamedTuple):
+    """A frame with what was found in it.   timing_ms: milliseconds of preprocess, infer and postprocess."""
+
+    frame: Frame
+    detections: Detections
+    timing_ms: dict[str, float]
+
+
 class Detector:
     """An SSD that is ready to run. Not thread-safe: one per thread.
 
@@ -31,30 +50,30 @@ class Detector:
     copies: FrameCopies of their frames.
     """
 
-    def __init__(self, backend):
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.timing_ms = {}
-        self.copies = FrameCopies(0, 0)
+        self.timing_ms: dict[str, float] = {}
+        self.copies: FrameCopies = FrameCopies(0, 0)
 
     @classmethod
     def load(
         cls,
-        path,
-        score_threshold=0.5,
-        classes=None,
-        iou_threshold=None,
-        top_k=None,
-        max_detections=None,
-        threads=0,
-        memory="auto",
-        wait="auto",
-        rebuild=False,
-        engine="auto",
-        in_flight=1,
-        precision="auto",
-        trust_engine=False,
-        trust_checkpoint=False,
-    ):
+        path: StrPath,
+        score_threshold: float | None = 0.5,
+        classes: Sequence[str] | None = None,
+        iou_threshold: float | None = None,
+        top_k: int | None = None,
+        max_detections: int | None = None,
+        threads: int = 0,
+        memory: str = "auto",
+        wait: str = "auto",
+        rebuild: bool = False,
+        engine: str = "auto",
+        in_flight: int = 1,
+        precision: str = "auto",
+        trust_engine: bool = False,
+        trust_checkpoint: bool = False,
+    ) -> Detector:
         """The detector in a model file: NAME.onnx with its spec NAME.json, which runs on the CPU; NAME.engine,
         on a GPU; a training checkpoint .pt, on a GPU where torch has one; a bundle .zip; or the name of a
         model that comes with the package.
@@ -100,37 +119,39 @@ class Detector:
         return cls(load_backend(path, options))
 
     @property
-    def spec(self):
+    def spec(self) -> SsdSpec:
         """The model's SsdSpec, with the thresholds in force."""
         return self._backend.spec
 
     @property
-    def class_names(self):
+    def class_names(self) -> tuple[str, ...]:
         """Names of the labels, a tuple; background is not among them."""
         return self.spec.class_names
 
     @property
-    def description(self):
+    def description(self) -> str:
         """The engine and the device, for a report."""
         return self._backend.description
 
     @property
-    def precision(self):
+    def precision(self) -> str:
         """What most of the network is computed in: "fp32", "bf16", "fp16" or "int8"."""
         return self._backend.precision
 
     @property
-    def depth(self):
-        """Frames in flight, between `submit` and `collect`, that keep the device or the cores busy."""
-        return self._backend.depth
+    def in_flight(self) -> int:
+        """Frames between `submit` and `collect` that keep the device or the cores busy: one more than are worked on
+        at once, so that none waits while the caller looks at a result; 1 on the CPU without `in_flight`.
+        """
+        return self._backend.in_flight
 
     @property
-    def allocate(self):
+    def allocate(self) -> Callable[[tuple[int, ...]], np.ndarray | None] | None:
         """For `open_source(..., allocate=detector.allocate)`: memory that the GPU reads frames from without a
         copy of the CPU's; None on the CPU."""
         return self._backend.allocate
 
-    def detect(self, frame):
+    def detect(self, frame: ImageLike) -> Detections:
         """Detections in one frame, boxes in its own pixels.
 
         frame: a Frame, or a (H, W, 3) uint8 BGR array as OpenCV has it; on the GPU also one that lies
@@ -139,45 +160,59 @@ class Detector:
         """
         return self.collect(self.submit(frame))
 
-    def submit(self, frame):
+    def submit(self, frame: ImageLike) -> Ticket:
         """Starts on a frame and returns a ticket for `collect`, so that the next can be prepared meanwhile.
 
-        Up to `depth` frames may be in flight; a frame may not be changed before it is collected. With a depth
-        of 1, on the CPU, this does the work. Raises ValueError for what is no frame, RuntimeError for one too
+        Up to `in_flight` frames may be; a frame may not be changed before it is collected. With one, on the CPU,
+        this does the work. Raises ValueError for what is no frame, RuntimeError for one too
         many on a GPU.
         """
         return self._submit([_as_frame(frame)])
 
-    def is_done(self, ticket):
+    def is_done(self, ticket: Ticket) -> bool:
         """Whether `collect` would give the detections of a ticket, or raise, without a wait."""
         return self._backend.is_done(ticket[1])
 
-    def collect(self, ticket):
+    def collect(self, ticket: Ticket) -> Detections:
         """The Detections of a ticket; waits for them. Raises ValueError as `detect` does."""
         return self._collect(ticket)[0]
 
-    def detect_all(self, frames, next_is_there=lambda: True):
-        """The Detections of each frame of an iterable, in order, with up to `depth` frames in flight.
+    def detect_all(
+        self, frames: Iterable[ImageLike], frame_ready: Callable[[], bool] = lambda: True
+    ) -> Iterator[Detected]:
+        """A Detected for each frame of an iterable, in order, with up to `in_flight` frames on their way.
 
-        next_is_there: tells whether the iterable gives its next frame, or its end, without a wait. A result is
-        not held back for a frame that has not come, nor a frame for a result: what is there first goes on.
+            for frame, detections, timing_ms in detector.detect_all(open_source("clip.mp4")):
+                ...
+
+        Args:
+            frames: what `detect` takes.
+            frame_ready: tells whether the iterable gives its next frame, or its end, without a wait. A result is
+                not held back for a frame that has not come, nor a frame for a result: what is there first goes on.
+
         Raises as `detect` does.
         """
-        tickets = deque()
-        for frame in frames:
-            tickets.append(self.submit(frame))
-            while tickets and not (len(tickets) < self.depth and self._is_next(next_is_there, tickets[0])):
-                yield self.collect(tickets.popleft())
-        while tickets:
-            yield self.collect(tickets.popleft())
+        waiting = deque()
+        for given in frames:
+            frame = _as_frame(given)
+            waiting.append((frame, self.submit(frame)))
+            while waiting and not (
+                len(waiting) < self.in_flight and self._is_next(frame_ready, waiting[0][1])
+            ):
+                yield self._collected(*waiting.popleft())
+        while waiting:
+            yield self._collected(*waiting.popleft())
 
-    def _is_next(self, next_is_there, ticket):
+    def _collected(self, frame, ticket):
+        return Detected(frame, self.collect(ticket), self.timing_ms)
+
+    def _is_next(self, frame_ready, ticket):
         """Whether the next frame is there before the result of the ticket; waits for one of them."""
-        while not (is_there := next_is_there()) and not self.is_done(ticket):
+        while not (is_there := frame_ready()) and not self.is_done(ticket):
             self._backend.pause()
         return is_there
 
-    def detect_batch(self, frames):
+    def detect_batch(self, frames: Sequence[ImageLike]) -> list[Detections]:
         """Detections of several images, in as few calls of the network as the model allows.
 
         frames: list of what `detect` takes, of any sizes. Returns a list of Detections in the same order.
@@ -188,7 +223,7 @@ class Detector:
         detections, tickets = [], deque()
         spent_ms = Counter()
         while parts or tickets:
-            if parts and len(tickets) < self.depth:
+            if parts and len(tickets) < self.in_flight:
                 tickets.append(self._submit(parts.pop(0)))
                 continue
             detections += self._collect(tickets.popleft())
@@ -196,10 +231,10 @@ class Detector:
         self.timing_ms = dict(spent_ms) or self.timing_ms
         return detections
 
-    def _submit(self, frames):
+    def _submit(self, frames: list[Frame]) -> Ticket:
         return frames, self._backend.submit(frames)
 
-    def _collect(self, ticket):
+    def _collect(self, ticket: Ticket) -> list[Detections]:
         frames, pending = ticket
         result = self._backend.collect(pending)
         self.timing_ms = result.timing_ms
@@ -216,18 +251,18 @@ class Detector:
             for frame, image in zip(frames, result.images)
         ]
 
-    def close(self):
+    def close(self) -> None:
         """Frees the engine; the detector cannot be used afterwards."""
         self._backend.close()
 
-    def __enter__(self):
+    def __enter__(self) -> Detector:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _as_frame(frame):
+def _as_frame(frame: ImageLike) -> Frame:
     if isinstance(frame, Frame):
         return frame
     if not any(

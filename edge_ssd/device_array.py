@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -16,13 +16,15 @@ _CPU, _CUDA, _CUDA_MANAGED, _UNSIGNED = 1, 2, 13, 1
 _DEFAULT_STREAM = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DeviceArray:
     """An array of another library (PyTorch, CuPy, jetson-utils, JAX) in GPU memory.
 
     address: where it begins.   shape; strides, in bytes; dtype: as NumPy has them.
     stream: cudaStream_t of the work that makes it, as an integer; 0 when there is nothing to wait for.
     owner: what keeps the memory alive.
+
+    Two are equal when they are the same object, and hash so: to compare pixels they would have to be copied.
     """
 
     address: int
@@ -32,10 +34,17 @@ class DeviceArray:
     stream: int
     owner: Any
 
-    ndim = property(lambda self: len(self.shape))
-    itemsize = property(lambda self: self.dtype.itemsize)
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
 
-    def __getitem__(self, rows):
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return self.dtype.itemsize
+
+    def __getitem__(self, rows: slice) -> DeviceArray:
         """Some rows: a slice without a step."""
         start, stop, step = rows.indices(self.shape[0])
         if step != 1:
@@ -43,7 +52,7 @@ class DeviceArray:
         shape = (max(0, stop - start), *self.shape[1:])
         return replace(self, address=self.address + start * self.strides[0], shape=shape)
 
-    def reshape(self, *shape):
+    def reshape(self, *shape: int) -> DeviceArray:
         """The same memory in another shape; ValueError unless it is contiguous."""
         if self.strides != contiguous_strides(self.shape, self.itemsize) or math.prod(shape) != math.prod(
             self.shape
@@ -53,21 +62,21 @@ class DeviceArray:
             )
         return replace(self, shape=shape, strides=contiguous_strides(shape, self.itemsize))
 
-    def __array__(self, *_args, **_kwargs):
+    def __array__(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError(
             "this image lies on the GPU; copy it to the host first (torch: .cpu(), CuPy: asnumpy)"
         )
 
 
-def contiguous_strides(shape, itemsize):
-    """Strides in bytes of a C-contiguous array."""
+def contiguous_strides(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Strides in bytes of a C-contiguous array.   itemsize: bytes of an element."""
     strides = [itemsize]
     for size in reversed(shape[1:]):
         strides.insert(0, strides[0] * size)
     return tuple(strides[-len(shape) :]) if shape else ()
 
 
-def as_image(image):
+def as_image(image: Any) -> np.ndarray | DeviceArray:
     """`image` as a NumPy array where it lies in host memory, as a DeviceArray where it lies on a GPU.
 
     image: NumPy, or anything with `__cuda_array_interface__` or `__dlpack__`.
@@ -95,7 +104,7 @@ def as_image(image):
     )
 
 
-def _from_interface(owner, interface):
+def _from_interface(owner: Any, interface: dict[str, Any]) -> DeviceArray:
     shape, dtype = tuple(interface["shape"]), np.dtype(interface["typestr"])
     strides = interface.get("strides") or contiguous_strides(shape, dtype.itemsize)
     return DeviceArray(
@@ -126,7 +135,7 @@ class _DLTensor(ctypes.Structure):
     )
 
 
-def _from_dlpack(image):
+def _from_dlpack(image: Any) -> DeviceArray:
     # The producer lets its work come before what CUDA's default stream is given from now on.
     capsule = image.__dlpack__(stream=_DEFAULT_STREAM)
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,11 @@ TIMESTAMP_SOURCES = ("driver", "stream", "arrival")
 _PACKED = {"bgr8": 3, "rgb8": 3, "bgra8": 4, "rgba8": 4, "mono8": None, "yuyv": 2, "uyvy": 2}
 PIXEL_FORMATS = (*_PACKED, "nv12", "i420")
 
+# One plane of an image, where it lies.
+Plane = np.ndarray | DeviceArray
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Frame:
     """An image, what its bytes mean, and when it was taken.
 
@@ -35,10 +39,13 @@ class Frame:
     capture_ms: what reading and decoding it took; waiting for a live camera is not in it.
     copies: how often the CPU copied the pixels since the driver or the decoder gave them.
 
+    Two frames are equal when they are the same object, and hash so: their pixels may lie on a GPU, where comparing
+    them would copy, or in a camera's buffer, where the next frame replaces them.
+
     Raises ValueError for a shape, dtype or layout that does not fit.
     """
 
-    image: np.ndarray | DeviceArray | tuple[np.ndarray | DeviceArray, ...]
+    image: Any
     pixel_format: str = "bgr8"
     color_matrix: str = "bt601"
     color_range: str = "limited"
@@ -48,8 +55,9 @@ class Frame:
     source: str = ""
     capture_ms: float = 0.0
     copies: int = 0
+    _planes: tuple[Plane, ...] = field(init=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in (
             ("pixel_format", PIXEL_FORMATS),
             ("color_matrix", COLOR_MATRICES),
@@ -61,31 +69,32 @@ class Frame:
         object.__setattr__(self, "_planes", split_planes(self.image, self.pixel_format))
 
     @property
-    def planes(self):
+    def planes(self) -> tuple[Plane, ...]:
         """The planes, tuple of uint8 views: one for packed formats, (H, W) and (H / 2, W / 2, 2) for nv12."""
         return self._planes
 
     @property
-    def is_on_device(self):
+    def is_on_device(self) -> bool:
         """Whether the pixels lie in GPU memory."""
         return any(isinstance(plane, DeviceArray) for plane in self._planes)
 
-    def age_ms(self):
+    def age_ms(self) -> float:
         """Milliseconds since it was taken, by `timestamp_ns`."""
         return (now_ns() - self.timestamp_ns) / 1e6
 
     @property
-    def image_size(self):
+    def image_size(self) -> tuple[int, int]:
         """(height, width), pixels."""
-        return self._planes[0].shape[:2]
+        height, width = self._planes[0].shape[:2]
+        return height, width
 
 
-def now_ns():
+def now_ns() -> int:
     """The clock of every timestamp here: monotonic, nanoseconds."""
     return time.monotonic_ns()
 
 
-def split_planes(image, pixel_format):
+def split_planes(image: Any, pixel_format: str) -> tuple[Plane, ...]:
     """The planes of an image in `pixel_format`, as views; see `Frame`. Raises ValueError when it does not fit."""
     planes = tuple(as_image(plane) for plane in (image if isinstance(image, tuple) else (image,)))
     if len({isinstance(plane, DeviceArray) for plane in planes}) > 1:
@@ -104,7 +113,7 @@ def split_planes(image, pixel_format):
     return tuple(_rows_together(plane) for plane in planes)
 
 
-def _packed_plane(planes, pixel_format):
+def _packed_plane(planes: tuple[Plane, ...], pixel_format: str) -> Plane:
     channels = _PACKED[pixel_format]
     plane = planes[0]
     shape = plane.shape[:2] if channels is None else (*plane.shape[:2], channels)
@@ -116,7 +125,7 @@ def _packed_plane(planes, pixel_format):
     return plane
 
 
-def _split_stacked(image, pixel_format):
+def _split_stacked(image: Plane, pixel_format: str) -> tuple[Plane, ...]:
     rows = image.shape[0]
     if image.ndim != 2 or rows % 3 or image.shape[1] % 2:
         raise ValueError(
@@ -133,7 +142,7 @@ def _split_stacked(image, pixel_format):
     return luma, rows[: height // 2], rows[height // 2 :]
 
 
-def _check_planes(planes, pixel_format):
+def _check_planes(planes: tuple[Plane, ...], pixel_format: str) -> None:
     height, width = planes[0].shape[:2]
     quarter = (height // 2, width // 2)
     wanted = {"nv12": [(height, width), (*quarter, 2)], "i420": [(height, width), quarter, quarter]}[
@@ -145,7 +154,7 @@ def _check_planes(planes, pixel_format):
         )
 
 
-def _rows_together(plane):
+def _rows_together(plane: Plane) -> Plane:
     """Pixels within a row must lie together; only the pitch is free."""
     expected = plane.itemsize
     for size, stride in zip(reversed(plane.shape[1:]), reversed(plane.strides[1:])):
@@ -155,16 +164,16 @@ def _rows_together(plane):
     return plane
 
 
-def _contiguous(plane):
+def _contiguous(plane: Plane) -> Plane:
     """The plane with its elements together: a copy where it must be one, which it is not on a GPU."""
     return plane.reshape(*plane.shape) if isinstance(plane, DeviceArray) else np.ascontiguousarray(plane)
 
 
-def _shapes(planes):
+def _shapes(planes: tuple[Plane, ...]) -> str:
     return " and ".join(str(p.shape) for p in planes)
 
 
-def _hint(plane):
+def _hint(plane: Plane) -> str:
     if plane.ndim == 2:
         return '; a grey image is pixel_format "mono8"'
     if plane.ndim == 3 and plane.shape[2] == 4:

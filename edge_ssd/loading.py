@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import repeat
+from pathlib import Path
 
-from .engines.choice import choose_cpu_engine, frames_at_once
+from .backends import Backend
+from .engines.choice import choose_cpu_engine, resolve_in_flight
+from .files import StrPath
 from .machine.gpu import gpu_info
 from .model_files.manifest import EngineMismatch
 from .models import model_path
+from .options import DetectorOptions
 from .spec import load_spec_of
 
 log = logging.getLogger("edge_ssd")
@@ -20,15 +25,15 @@ _SUFFIXES = (".onnx", ".engine", ".pt", ".zip")
 
 # What builds an engine again for this machine: function(path). `edge_ssd.build_engine` stands above this module and
 # is handed in, by the package's face; empty where nobody did.
-_rebuilds = []
+_rebuilds: list[Callable[[Path], object]] = []
 
 
-def register_rebuild(rebuild):
+def register_rebuild(rebuild: Callable[[Path], object]) -> None:
     """Says what builds the engine `path` again from the ONNX file beside it: rebuild(path)."""
     _rebuilds[:] = [rebuild]
 
 
-def load_backend(path, options):
+def load_backend(path: StrPath, options: DetectorOptions) -> Backend:
     """The backend that runs a model: .onnx on the CPU, .engine on the GPU through TensorRT, .pt (a checkpoint)
     through torch, on the GPU where there is one; a .zip is a bundle of one of these. Without a suffix: the name
     of a model that comes with the package.
@@ -50,11 +55,11 @@ def load_backend(path, options):
         engine, spec = _open_checkpoint(path, options)
         return _on_cpu([engine], spec, path, options)
     engine, spec = _open_onnx(path, options)
-    twins = [engine.twin() for _ in range(frames_at_once(options.in_flight, options.threads) - 1)]
-    return _on_cpu([engine, *twins], spec, path, options)
+    in_flight = resolve_in_flight(options.in_flight, options.threads)
+    return _on_cpu([engine, *(engine.share() for _ in range(in_flight - 1))], spec, path, options)
 
 
-def _model_file(path):
+def _model_file(path: StrPath) -> tuple[Path, bool]:
     """The file to run, and whether it came in a bundle."""
     path = model_path(path)
     if path.suffix not in _SUFFIXES:
@@ -111,18 +116,18 @@ def _open_onnx(path, options):
             "edge-ssd[openvino], or edge-ssd build --precision int8 --runtime cpu",
             path,
         )
-    at_once = frames_at_once(options.in_flight, options.threads)
+    in_flight = resolve_in_flight(options.in_flight, options.threads)
     if engine.name == "onnxruntime":
         try:
             from .engines.onnxruntime_engine import OnnxRuntimeEngine
         except ImportError as error:
             raise _missing(path, "onnxruntime", error, "pip install edge-ssd[cpu]") from error
-        return OnnxRuntimeEngine(path, spec, options.threads, at_once), spec
+        return OnnxRuntimeEngine(path, spec, options.threads, in_flight), spec
     try:
         from .engines.openvino_engine import OpenVinoEngine
     except ImportError as error:
         raise _missing(path, "openvino", error, "pip install edge-ssd[openvino]") from error
-    return OpenVinoEngine(path, spec, options.threads, engine.precision, at_once), spec
+    return OpenVinoEngine(path, spec, options.threads, engine.precision, in_flight), spec
 
 
 def _open_engine(path, options):

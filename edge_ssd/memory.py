@@ -9,8 +9,15 @@ import logging
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .device_array import DeviceArray
+from .frames import Frame
+
+if TYPE_CHECKING:
+    from .kernels.device import Device
 
 log = logging.getLogger("edge_ssd")
 
@@ -22,7 +29,7 @@ _MOST_BYTES = 256 << 20
 _ROW_ALIGNMENT, _PLANE_ALIGNMENT = 64, 256
 
 
-def mapped_buffer(device, nbytes):
+def mapped_buffer(device: Device, nbytes: int) -> tuple[np.ndarray, int]:
     """(host, address): (nbytes,) uint8 page-locked memory, and where the GPU sees the same bytes.
 
     Through PyCUDA where it is installed (JetPack), else through CuPy. Not write-combined, since the CPU
@@ -33,7 +40,7 @@ def mapped_buffer(device, nbytes):
     return device.page_locked(nbytes)
 
 
-def _mapped_by_pycuda(nbytes):
+def _mapped_by_pycuda(nbytes: int) -> tuple[np.ndarray, int]:
     """As `mapped_buffer`. The primary context is CuPy's too; pycuda.autoinit would make a second one.
 
     Not run on a Jetson yet.
@@ -61,12 +68,12 @@ class FrameMemory:
     `allocate` may be called in any thread; a buffer comes back when the last array that looks into it goes.
     """
 
-    def __init__(self, device, most_bytes=_MOST_BYTES):
+    def __init__(self, device: Device, most_bytes: int = _MOST_BYTES) -> None:
         self._device, self._most_bytes = device, most_bytes
-        self._buffers = []  # all of them, for `address`
-        self._free = {}  # by size
+        self._buffers: list[_Buffer] = []  # all of them, for `address`
+        self._free: dict[int, deque[_Buffer]] = {}  # by size
 
-    def allocate(self, shape):
+    def allocate(self, shape: tuple[int, ...]) -> np.ndarray | None:
         """A uint8 array of `shape` in page-locked memory; None when there is no room for another."""
         nbytes = int(np.prod(shape))
         free = self._free.setdefault(nbytes, deque())
@@ -78,7 +85,7 @@ class FrameMemory:
             return None
         return np.asarray(_Lease(buffer, free, tuple(shape)))
 
-    def _new_buffer(self, nbytes):
+    def _new_buffer(self, nbytes: int) -> _Buffer | None:
         self._make_room(nbytes)
         if self._room() < nbytes:
             return None
@@ -90,11 +97,11 @@ class FrameMemory:
         self._buffers.append(buffer)
         return buffer
 
-    def _room(self):
+    def _room(self) -> int:
         """Bytes that may still be taken."""
         return self._most_bytes - sum(buffer.nbytes for buffer in list(self._buffers))
 
-    def _make_room(self, nbytes):
+    def _make_room(self, nbytes: int) -> None:
         """Gives up free buffers of other sizes, as far as needed: the camera's has changed."""
         for size, free in list(self._free.items()):
             while size != nbytes and self._room() < nbytes:
@@ -103,7 +110,7 @@ class FrameMemory:
                 except IndexError:
                     break
 
-    def address(self, plane):
+    def address(self, plane: np.ndarray) -> int | None:
         """Where the GPU sees a NumPy array, when it lies in one of the buffers; else None."""
         start = plane.ctypes.data
         for buffer in list(self._buffers):
@@ -115,7 +122,7 @@ class FrameMemory:
 class _Buffer:
     """Page-locked memory: where the host sees it (start), where the GPU does (address)."""
 
-    def __init__(self, host, address):
+    def __init__(self, host: np.ndarray, address: int) -> None:
         self.host, self.address = host, address
         self.start, self.nbytes = host.ctypes.data, host.nbytes
 
@@ -123,12 +130,12 @@ class _Buffer:
 class _Lease:
     """A buffer in use, as NumPy takes it; back in the pool when the arrays over it are gone."""
 
-    def __init__(self, buffer, free, shape):
+    def __init__(self, buffer: _Buffer, free: deque[_Buffer], shape: tuple[int, ...]) -> None:
         self._buffer, self._free = buffer, free
         data = (buffer.start, False)
         self.__array_interface__ = {"shape": shape, "typestr": "|u1", "data": data, "version": 3}
 
-    def __del__(self):
+    def __del__(self) -> None:
         self._free.append(self._buffer)
 
 
@@ -154,22 +161,24 @@ class FrameSlot:
     Its buffers grow to the largest frame and stay: a stream of one size allocates nothing after its first.
     """
 
-    def __init__(self, device, memory, mode):
+    def __init__(self, device: Device, memory: FrameMemory, mode: str) -> None:
         self._device, self._memory, self._mode = device, memory, mode
         self._staged = self._uploaded = None
         self._arrived = device.event()
 
-    def place(self, frame):
+    def place(self, frame: Frame) -> Placement:
         """The Placement of a Frame; enqueues what is to be copied, and makes the compute stream wait for it.
 
         The frame's pixels may be changed or freed when its end event has happened, not before.
         Raises ValueError for a frame on another GPU.
         """
-        if frame.is_on_device:
-            return self._foreign(frame.planes)
-        planes, cpu_copies = frame.planes, 0
-        addresses = [self._memory.address(plane) for plane in planes]
-        if None in addresses:
+        foreign = [plane for plane in frame.planes if isinstance(plane, DeviceArray)]
+        if foreign:  # then all of them are
+            return self._foreign(foreign)
+        planes, cpu_copies = [plane for plane in frame.planes if isinstance(plane, np.ndarray)], 0
+        found = [self._memory.address(plane) for plane in planes]
+        addresses = [address for address in found if address is not None]
+        if len(addresses) < len(planes):
             planes, addresses = self._stage(planes)
             cpu_copies = 1
         pitches = tuple(plane.strides[0] for plane in planes)
@@ -181,7 +190,7 @@ class FrameSlot:
             return Placement(tuple(addresses), pitches, cpu_copies, bus_copies=0)
         return Placement(self._upload(planes), pitches, cpu_copies, bus_copies=1)
 
-    def _foreign(self, planes):
+    def _foreign(self, planes: list[DeviceArray]) -> Placement:
         for plane in planes:
             self._device.check_reachable(plane.address)
         with self._device.stream:
@@ -190,7 +199,7 @@ class FrameSlot:
         addresses = tuple(plane.address for plane in planes)
         return Placement(addresses, tuple(plane.strides[0] for plane in planes), 0, 0)
 
-    def _stage(self, planes):
+    def _stage(self, planes: list[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
         """The planes in page-locked memory, and their addresses."""
         row_bytes = [plane[0].nbytes for plane in planes]
         pitches = [-(-size // _ROW_ALIGNMENT) * _ROW_ALIGNMENT for size in row_bytes]
@@ -211,7 +220,7 @@ class FrameSlot:
             start += pitch * len(plane)
         return staged, addresses
 
-    def _upload(self, planes):
+    def _upload(self, planes: list[np.ndarray]) -> tuple[int, ...]:
         """Copies page-locked planes to the GPU on the copy stream; their addresses there."""
         # The last row ends where its pixels end: what comes after it may not be ours.
         sizes = [plane.strides[0] * (len(plane) - 1) + plane[0].nbytes for plane in planes]

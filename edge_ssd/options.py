@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+
+from .spec import SsdSpec
 
 _MOST_THREADS = 1024
 
@@ -40,7 +43,7 @@ class DetectorOptions:
     iou_threshold: float | None = None
     top_k: int | None = None
     max_detections: int | None = None
-    classes: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
     threads: int = 0
     memory: str = "auto"
     wait: str = "auto"
@@ -51,7 +54,7 @@ class DetectorOptions:
     trust_engine: bool = False
     trust_checkpoint: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -62,13 +65,13 @@ class DetectorOptions:
         if not 0 <= self.in_flight <= _MOST_THREADS:
             raise ValueError(f"in_flight: expected 0 to {_MOST_THREADS}, got {self.in_flight}")
 
-    def applied_to(self, spec):
+    def applied_to(self, spec: SsdSpec) -> SsdSpec:
         """The spec with these limits. Raises ValueError naming the one that is out of range."""
         names = ("score_threshold", "iou_threshold", "top_k", "max_detections")
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
         return replace(spec, postprocess=replace(spec.postprocess, **given))
 
-    def labels_in(self, spec):
+    def labels_in(self, spec: SsdSpec) -> np.ndarray | None:
         """Indices of `classes` in the spec's class_names, every one of a repeated name; None for all."""
         if not self.classes:
             return None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from .detector import FrameCopies
-from .sinks import FrameResult
+from .detector import Detector, FrameCopies
+from .frames import Frame
+from .sinks import FrameResult, Sink
 from .timing import STAGES, RollingStats
 
 
@@ -28,22 +30,22 @@ class RunStatistics:
     )
     frame_seconds: RollingStats = field(default_factory=lambda: RollingStats(window=100))
     timestamp_source: str = "arrival"
-    detections: Counter = field(default_factory=Counter)
+    detections: Counter[str] = field(default_factory=Counter)
     copies: FrameCopies = field(default_factory=lambda: FrameCopies(0, 0))
     latest: FrameResult | None = None
 
     @property
-    def fps(self):
+    def fps(self) -> float:
         """Frames per second of the whole run, camera to detections and sinks."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     @property
-    def recent_fps(self):
+    def recent_fps(self) -> float:
         """Frames per second of the last hundred frames."""
         mean = self.frame_seconds.mean()
         return 1 / mean if mean else 0.0
 
-    def add(self, result, seconds, elapsed):
+    def add(self, result: FrameResult, seconds: float, elapsed: float) -> None:
         """Takes one frame, which took `seconds` from the frame before; `elapsed` since the run began."""
         self.frames += 1
         self.seconds = elapsed
@@ -55,7 +57,13 @@ class RunStatistics:
         self.latest = result
 
 
-def run_pipeline(source, detector, sinks, max_frames=0, on_frame=None):
+def run_pipeline(
+    source: Iterable[Frame],
+    detector: Detector,
+    sinks: Sequence[Sink],
+    max_frames: int = 0,
+    on_frame: Callable[[RunStatistics], None] | None = None,
+) -> RunStatistics:
     """Runs until the source ends or is stopped, `max_frames` is reached (0: no limit) or a window is closed.
 
     source: iterable of Frames, such as `open_source` gives.   sinks: list of what `open_sink` gives; they
@@ -65,8 +73,12 @@ def run_pipeline(source, detector, sinks, max_frames=0, on_frame=None):
     """
     statistics = RunStatistics()
     start = before = time.perf_counter()
-    for frame, detections in _detected(source, detector, max_frames):
-        timing_ms = {"capture": frame.capture_ms, **detector.timing_ms, "age": frame.age_ms()}
+    frames = islice(source, max_frames) if max_frames else source
+    # Of a list, say, the next frame comes without waiting.
+    for frame, detections, timings in detector.detect_all(
+        frames, lambda: getattr(source, "frame_ready", True)
+    ):
+        timing_ms = {"capture": frame.capture_ms, **timings, "age": frame.age_ms()}
         result = FrameResult(frame, detections, detector.class_names, timing_ms)
         for sink in sinks:
             sink.write(result)
@@ -79,21 +91,3 @@ def run_pipeline(source, detector, sinks, max_frames=0, on_frame=None):
         if any(getattr(sink, "closed", False) for sink in sinks):
             break
     return statistics
-
-
-def _detected(source, detector, max_frames):
-    """(frame, detections) of each frame, in order; a frame is not held back for one that has not come yet."""
-    in_flight = deque()
-
-    def noted():
-        for frame in islice(source, max_frames) if max_frames else source:
-            in_flight.append(frame)
-            yield frame
-
-    for detections in detector.detect_all(noted(), lambda: _next_is_there(source)):
-        yield in_flight.popleft(), detections
-
-
-def _next_is_there(source):
-    """Whether the next frame comes without waiting; of a list, say, it does."""
-    return getattr(source, "next_is_there", True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .boxes import centre_to_corners, corners_to_centre
-from .spec import PriorLevel
+from .files import StrPath
+from .spec import PriorLevel, SsdSpec
 
 # Side of the smallest and, per level, of the next box, in input pixels (the paper's s_k, section 2.2;
 # VOC: the authors' Caffe configuration; COCO: the smaller ones of the paper's section 3.4).
@@ -19,7 +21,7 @@ SSD512_SIZES = {
 }
 
 
-def make_priors(spec):
+def make_priors(spec: SsdSpec) -> np.ndarray:
     """The default boxes of `spec`.
 
     Returns (P, 4) float32 cx cy w h in 0..1, order level, row, column, box of a cell.
@@ -34,18 +36,23 @@ def make_priors(spec):
     return np.ascontiguousarray(priors, dtype=np.float32)
 
 
-def cell_sizes(size, next_size, aspect_ratios):
+def cell_sizes(
+    size: float, next_size: float, aspect_ratios: Iterable[float]
+) -> tuple[tuple[float, float], ...]:
     """(w, h) of each box of a cell, in the paper's order (section 2.2): the square of `size`, the square
-    of the geometric mean with the next level's size, then each aspect ratio a as a : 1 and 1 : a."""
+    of the geometric mean with the next level's size, then each aspect ratio a as a : 1 and 1 : a.
+
+    size, next_size: sides of this level's and the next level's smallest box, any unit, which the result has too.
+    """
     between = math.sqrt(size * next_size)
-    sizes = [(size, size), (between, between)]
+    sizes: list[tuple[float, float]] = [(size, size), (between, between)]
     for ratio in aspect_ratios:
         root = math.sqrt(ratio)
         sizes += [(size * root, size / root), (size / root, size * root)]
     return tuple(sizes)
 
 
-def ssd300_levels(sizes="coco"):
+def ssd300_levels(sizes: str = "coco") -> tuple[PriorLevel, ...]:
     """The 8732 default boxes of SSD300; `sizes`: "coco" or "voc"."""
     return _square_levels(
         (38, 19, 10, 5, 3, 1),
@@ -55,7 +62,7 @@ def ssd300_levels(sizes="coco"):
     )
 
 
-def ssd512_levels(sizes="coco"):
+def ssd512_levels(sizes: str = "coco") -> tuple[PriorLevel, ...]:
     """The 24564 default boxes of SSD512; `sizes`: "coco" or "voc"."""
     return _square_levels(
         (64, 32, 16, 8, 4, 2, 1),
@@ -65,11 +72,13 @@ def ssd512_levels(sizes="coco"):
     )
 
 
-def ssdlite_levels(input_size=320, min_ratio=0.2, max_ratio=0.95):
+def ssdlite_levels(
+    input_size: int = 320, min_ratio: float = 0.2, max_ratio: float = 0.95
+) -> tuple[PriorLevel, ...]:
     """The default boxes of SSDLite on maps of stride 16, 32, ... down to 1 x 1: 3234 for 320.
 
     Sizes grow linearly from min_ratio to max_ratio of the input over six levels, then 1 (the paper's
-    eq. 4, as torchvision's SSDLite320 has it).
+    eq. 4, as torchvision's SSDLite320 has it).   input_size: side of the square input, pixels.
     """
     maps = [math.ceil(input_size / 16)]
     while len(maps) < 6:
@@ -80,14 +89,19 @@ def ssdlite_levels(input_size=320, min_ratio=0.2, max_ratio=0.95):
     )
 
 
-def _square_levels(maps, steps, sizes, aspect_ratios):
+def _square_levels(
+    maps: Sequence[int],
+    steps: Sequence[float],
+    sizes: Sequence[float],
+    aspect_ratios: Sequence[Sequence[float]],
+) -> tuple[PriorLevel, ...]:
     return tuple(
         PriorLevel((cells, cells), (step, step), cell_sizes(size, next_size, ratios))
         for cells, step, size, next_size, ratios in zip(maps, steps, sizes[:-1], sizes[1:], aspect_ratios)
     )
 
 
-def _level_priors(level, input_size):
+def _level_priors(level: PriorLevel, input_size: tuple[int, int]) -> np.ndarray:
     (rows, columns), height, width = level.feature_size, *input_size
     priors = np.empty((rows, columns, len(level.sizes), 4), np.float64)
     priors[..., 0] = ((np.arange(columns) + level.offset) * level.step[1] / width)[None, :, None]
@@ -96,7 +110,7 @@ def _level_priors(level, input_size):
     return priors.reshape(-1, 4).astype(np.float32)
 
 
-def _load_priors(path):
+def _load_priors(path: StrPath) -> np.ndarray:
     try:
         priors = np.load(path, allow_pickle=False)
     except FileNotFoundError:

@@ -1,208 +1,181 @@
-"""The NumPy definition of every device step: the CPU path, and what the CUDA kernels are tested against.
+"""The definition of every step around the network, in NumPy: pixels to network input, network outputs to detections.
 
-One image goes through `preprocess`, the network, and `postprocess`; the other functions are the parts
-of these two. Everything is float32, and every comparison is made as a kernel makes it.
+Written to be read, not to be fast. What runs is tested against it: the CUDA kernels (`kernels/`, each step here names
+its own) and the CPU's fast path (`edge_ssd.backends.cpu_steps`). Everything is float32, and every comparison is made
+as a kernel makes it.
 """
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-
-import cv2
 import numpy as np
 
 from .boxes import box_area, decode_boxes, intersections
 from .frames import split_planes
 from .kernels.color import yuv_to_rgb
-from .resize import plan_resize
-
-# Where the red, green and blue of a pixel lie in what `_colors` returns.
-_RGB_CHANNELS = {"bgr8": (2, 1, 0), "bgra8": (2, 1, 0), "mono8": (0, 0, 0)}
-
-# From this many source rows for one row of the input, it is cheaper to fetch the two rows that bilinear
-# interpolation reads than to convert the whole image to float; it also bounds the memory of huge stills.
-_SPARSE_ROWS = 4
-
-# A reduced image is taken in this many strips where they come out even, so that the floats of one stay in
-# the cache: when it gets smaller, no row of the input reads beyond the rows of its own strip.
-_STRIPS = 4
-
-# The pre-filter before softmax and sigmoid keeps every logit down to this far below the threshold's,
-# which is a hundred times the rounding of float32 there: it decides nothing, it only saves exponentials.
-_LOGIT_MARGIN = 1e-3
-
-# When more than one prior in so many passes the first filter (an untrained network, a wall of objects), a
-# second one pays.
-_FLAT_SHARE = 8
-
-# Candidates that NMS compares with each other at a time, best first: most images have fewer, and 256
-# squared comparisons stay in L2. It looks for them in a window, past those that a kept box suppresses.
-_NMS_CHUNK = 128
-_NMS_WINDOW = 1024
-
+from .resize import ResizePlan, plan_resize
+from .spec import SsdSpec
 
 # ---------------------------------------------------------------------------------------------------------
-# pixels -> network input
+# pixels -> network input: kernels/preprocess.cu
 
 
-def preprocess(image, spec, pixel_format="bgr8", color_matrix="bt601", color_range="limited", out=None):
-    """The network input for one image, and where the image lies in it.
+def preprocess(
+    image: np.ndarray | tuple[np.ndarray, ...],
+    spec: SsdSpec,
+    pixel_format: str = "bgr8",
+    color_matrix: str = "bt601",
+    color_range: str = "limited",
+    out: np.ndarray | None = None,
+) -> tuple[np.ndarray, ResizePlan]:
+    """The network input for one image, and where the image lies in it. Kernel: kernels/preprocess.cu.
 
-    image: as `Frame.image` for `pixel_format`, any pitch.   spec: SsdSpec.
-    out: (3, height, width) float32 or float16 to write into; made when not given.
+    Colour conversion, bilinear resize, padding, (pixel - mean) / std, all without rounding to integers between.
 
-    Colour conversion, bilinear resize (pixel centres at half, no antialiasing), (pixel - mean) / std,
-    all in float32 without rounding to integers between.
+    Args:
+        image: uint8, as `Frame.image` for `pixel_format`, any pitch.
+        spec: its `input` holds.
+        pixel_format: one of `edge_ssd.frames.PIXEL_FORMATS`.
+        color_matrix: "bt601" or "bt709", of the YUV formats.
+        color_range: "limited" or "full", of the YUV formats.
+        out: (3, height, width) float32 or float16 to write into; made when not given.
 
-    Returns (1, 3, height, width) float32 (or out's dtype), ResizePlan. Raises ValueError for a bad image.
+    Returns:
+        (1, 3, height, width) float32 (or out's dtype), and the ResizePlan.
+
+    Raises:
+        ValueError: the image does not fit its format.
     """
-    planes = split_planes(image, pixel_format)
-    plan = plan_resize(planes[0].shape[:2], spec.input.size, spec.input.resize)
+    planes = host_planes(image, pixel_format)
+    rgb = to_rgb(planes, pixel_format, color_matrix, color_range)
+    plan = plan_resize(rgb.shape[:2], spec.input.size, spec.input.resize)
+    resized = resize_bilinear(rgb, plan.inner_size)
+
+    pixels = np.empty((*spec.input.size, 3), np.float32)  # channels in the order of spec.input.color
+    pixels[:] = spec.input.pad_value
+    (top, left), (height, width) = plan.padding, plan.inner_size
+    inner = resized if spec.input.color == "rgb" else resized[..., ::-1]
+    pixels[top : top + height, left : left + width] = inner
+
+    mean, std = np.array(spec.input.mean, np.float32), np.array(spec.input.std, np.float32)
     if out is None:
         out = np.empty((3, *spec.input.size), np.float32)
-    resized = _resize(planes, pixel_format, yuv_to_rgb(color_matrix, color_range), plan.inner_size)
-    _normalise(resized, pixel_format, spec.input, plan, out)
+    out[:] = ((pixels - mean) / std).transpose(2, 0, 1)
     return out[None], plan
 
 
-def _resize(planes, pixel_format, yuv_to_rgb, size):
-    """Planes of uint8 -> (height, width, channels) float32, bilinear, as OpenCV's INTER_LINEAR on float."""
-    height, width = size
-    rows = planes[0].shape[0]
-    if rows >= _SPARSE_ROWS * height:
-        above, below, weight = _row_taps(rows, height)
-        image = _colors([_take_rows(p, above, rows) for p in planes], pixel_format, yuv_to_rgb)
-        lower = _colors([_take_rows(p, below, rows) for p in planes], pixel_format, yuv_to_rgb)
-        image += (lower - image) * weight.reshape(-1, *(1,) * (image.ndim - 1))
-    elif len(planes) == 1 and rows >= height and rows % _STRIPS == height % _STRIPS == 0:
-        return _resize_strips(planes[0], pixel_format, yuv_to_rgb, height, width)
-    else:
-        image = _colors(planes, pixel_format, yuv_to_rgb)
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+def host_planes(image: np.ndarray | tuple[np.ndarray, ...], pixel_format: str) -> tuple[np.ndarray, ...]:
+    """The planes of an image in host memory, as views. Raises ValueError for one that does not fit or is on a GPU."""
+    planes = split_planes(image, pixel_format)
+    on_host = tuple(plane for plane in planes if isinstance(plane, np.ndarray))
+    if len(on_host) < len(planes):
+        raise ValueError("image: lies on a GPU; pass a copy on the host (torch: .cpu(), CuPy: asnumpy)")
+    return on_host
 
 
-def _resize_strips(plane, pixel_format, yuv_to_rgb, height, width):
-    source_rows, rows = plane.shape[0] // _STRIPS, height // _STRIPS
-    resized = None
-    for i in range(_STRIPS):
-        image = _colors((plane[i * source_rows : (i + 1) * source_rows],), pixel_format, yuv_to_rgb)
-        if resized is None:
-            resized = np.empty((height, width, *image.shape[2:]), np.float32)
-        strip = resized[i * rows : (i + 1) * rows]
-        cv2.resize(image, (width, rows), dst=strip, interpolation=cv2.INTER_LINEAR)
-    return resized
+def to_rgb(
+    planes: tuple[np.ndarray, ...],
+    pixel_format: str,
+    color_matrix: str = "bt601",
+    color_range: str = "limited",
+) -> np.ndarray:
+    """(H, W, 3) float32 R G B, 0..255, of the planes that `split_planes` gives. Kernel: preprocess.cu.
+
+    Each chroma sample holds for the two or four pixels it was taken of. Luma below black counts as black.
+    """
+    packed = planes[0]
+    if pixel_format == "mono8":
+        return np.stack([packed] * 3, axis=2).astype(np.float32)
+    if pixel_format in ("rgb8", "rgba8"):
+        return packed[..., :3].astype(np.float32)
+    if pixel_format in ("bgr8", "bgra8"):
+        return packed[..., 2::-1].astype(np.float32)
+    if pixel_format == "yuyv":
+        y, u, v = packed[..., 0], packed[:, 0::2, 1], packed[:, 1::2, 1]
+    elif pixel_format == "uyvy":
+        y, u, v = packed[..., 1], packed[:, 0::2, 0], packed[:, 1::2, 0]
+    elif pixel_format == "nv12":
+        y, u, v = packed, planes[1][..., 0], planes[1][..., 1]
+    else:  # i420
+        y, u, v = planes
+    u, v = (
+        c.repeat(y.shape[0] // c.shape[0], axis=0).repeat(y.shape[1] // c.shape[1], axis=1) for c in (u, v)
+    )
+    matrix, black = yuv_to_rgb(color_matrix, color_range)
+    yuv1 = np.stack([np.maximum(y, black), u, v, np.ones_like(y)], axis=2).astype(np.float32)
+    return np.clip(yuv1 @ matrix.T, 0, 255)
 
 
-def _row_taps(rows, height):
-    """The two source rows of each input row, and the weight of the second."""
-    centre = (np.arange(height, dtype=np.float64) + 0.5) * (rows / height) - 0.5
-    above = np.clip(np.floor(centre).astype(np.intp), 0, rows - 1)
-    below = np.minimum(above + 1, rows - 1)
-    return above, below, np.clip(centre - above, 0, 1).astype(np.float32)
+def resize_bilinear(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(H, W, C) float32 -> (height, width, C): bilinear, pixel centres at half, edges repeated, no antialiasing.
 
-
-def _take_rows(plane, rows, height):
-    """Rows of a plane for rows of the image: chroma planes have half as many."""
-    return plane[rows if plane.shape[0] == height else rows // 2]
-
-
-def _colors(planes, pixel_format, yuv_to_rgb):
-    """(H, W, channels) float32, channels in the order of `_RGB_CHANNELS`, 0..255."""
-    if pixel_format in ("nv12", "i420", "yuyv", "uyvy"):
-        yuv = _yuv_pixels(planes, pixel_format).astype(np.float32)
-        # Luma below black counts as black, as in OpenCV's conversions.
-        np.maximum(yuv[..., 0], yuv_to_rgb.black, out=yuv[..., 0])
-        # transform adds the matrix's last column; the result leaves 0..255 where YUV has no RGB.
-        rgb = cv2.transform(yuv, yuv_to_rgb.matrix)
-        return np.clip(rgb, 0, 255, out=rgb)
-    return planes[0].astype(np.float32)
-
-
-def _yuv_pixels(planes, pixel_format):
-    """(H, W, 3) uint8 Y U V, chroma replicated."""
-    height, width = planes[0].shape[:2]
-    if pixel_format in ("yuyv", "uyvy"):
-        luma = 0 if pixel_format == "yuyv" else 1
-        chroma = planes[0][..., 1 - luma].reshape(height, width // 2, 2)
-        parts = [np.ascontiguousarray(planes[0][..., luma]), np.repeat(chroma, 2, axis=1)]
-    else:
-        parts = [np.ascontiguousarray(planes[0])]
-        for plane in planes[1:]:
-            # Rows were fetched singly already when there are as many as of luma.
-            repeated = np.ascontiguousarray(plane)
-            parts.append(cv2.resize(repeated, (width, height), interpolation=cv2.INTER_NEAREST))
-    return cv2.merge(parts)
-
-
-@lru_cache
-def _constants(spec):
-    """mean, std and pad_value of an InputSpec, each (3, 1, 1) float32."""
-    return tuple(np.array(v, np.float32).reshape(3, 1, 1) for v in (spec.mean, spec.std, spec.pad_value))
-
-
-def _normalise(resized, pixel_format, spec, plan, out):
-    """(h, w, channels) float32 0..255 -> out (3, H, W), padded, channels in the spec's order."""
-    (top, left), (height, width) = plan.padding, plan.inner_size
-    channels = _RGB_CHANNELS.get(pixel_format, (0, 1, 2))
-    if spec.color == "bgr":
-        channels = channels[::-1]
-    mean, std, pad = _constants(spec)
-    planes = out if out.dtype == np.float32 else np.empty(out.shape, np.float32)
-    inner = planes[:, top : top + height, left : left + width]
-    if inner.shape != planes.shape:
-        planes[:] = pad
-    # One pass from interleaved to planar, in any order, straight into the batch.
-    from_to = [index for i, channel in enumerate(channels) for index in (channel, i)]
-    cv2.mixChannels([resized], list(inner), from_to)
-    np.subtract(planes, mean, out=planes)
-    np.divide(planes, std, out=planes)
-    if planes is not out:
-        out[:] = planes
+    As OpenCV's INTER_LINEAR; size: (height, width). Kernel: preprocess.cu.
+    """
+    for axis, target in enumerate(size):
+        count = image.shape[axis]
+        centre = np.clip((np.arange(target) + 0.5) * count / target - 0.5, 0, count - 1)
+        low = np.floor(centre).astype(int)
+        high = np.minimum(low + 1, count - 1)
+        weight = (centre - low).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+        image = image.take(low, axis) * (1 - weight) + image.take(high, axis) * weight
+    return image
 
 
 # ---------------------------------------------------------------------------------------------------------
-# network outputs -> detections
+# network outputs -> detections: kernels/score_candidates.cu, class_nms.cu and merge.cu
 
 
-def postprocess(loc, conf, priors, spec, labels=None):
-    """The detections in one image's raw network outputs.
-
-    loc: (P, 4) offsets.   conf: (P, C).   Both float32, or float16, which is widened first.
-    priors: (P, 4) float32 cx cy w h, normalised.   spec: SsdSpec; its thresholds hold.
-    labels: (K,) int indices into class_names to look for; all when None.
+def postprocess(
+    loc: np.ndarray,
+    conf: np.ndarray,
+    priors: np.ndarray,
+    spec: SsdSpec,
+    labels: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The detections in one image's raw network outputs. Kernels: score_candidates.cu, class_nms.cu, merge.cu.
 
     Activation; per class, scores > score_threshold, the best top_k (equal scores: lower prior first) and
     greedy NMS dropping IoU > iou_threshold; then the best max_detections over all classes (equal scores:
     lower class, then lower prior). One prior may yield several classes. A prior with a NaN or Inf in loc
     or conf yields nothing and is counted.
 
-    Returns rows (max_detections, 6) float32 x1 y1 x2 y2 score label, normalised to the network input, not
-    clipped (clipped with clip_boxes "before_nms"), zeros beyond the count; counts (2,) int32: rows used,
-    priors dropped. Raises ValueError for shapes that do not fit.
+    Args:
+        loc: (P, 4) offsets, float32, or float16, which is widened first.
+        conf: (P, C) class outputs, float32 or float16.
+        priors: (P, 4) float32 cx cy w h, normalised.
+        spec: its thresholds hold.
+        labels: (K,) int indices into class_names to look for; all when None.
+
+    Returns:
+        rows (max_detections, 6) float32 x1 y1 x2 y2 score label, normalised to the network input, not
+        clipped (clipped with clip_boxes "before_nms"), zeros beyond the count; counts (2,) int32: rows used,
+        priors dropped.
+
+    Raises:
+        ValueError: the shapes do not fit.
     """
-    loc, conf = _checked_heads(loc, conf, priors, spec)
-    limits = spec.postprocess
-    finite, dropped = finite_priors(loc, conf)
+    loc, conf = checked_heads(loc, conf, priors, spec)
+    finite = finite_priors(loc, conf)
     scores, classes, rows = score_candidates(
         conf,
         spec.score_activation,
         spec.background_index,
-        limits.score_threshold,
+        spec.postprocess.score_threshold,
         finite=finite,
         labels=labels,
     )
-    order = best_candidates(scores, classes, limits.top_k)
-    scores, classes, rows = scores[order], classes[order], rows[order]
-    boxes = candidate_boxes(loc, priors, rows, spec)
-    kept = class_nms(boxes, scores, classes, limits.iou_threshold, limits.max_detections)
-    result = np.zeros((limits.max_detections, 6), np.float32)
-    used = result[: len(kept)]
-    used[:, :4], used[:, 4], used[:, 5] = boxes[kept], scores[kept], classes[kept]
-    return result, np.array([len(kept), dropped], np.int32)
+    detections = []
+    for label in range(len(spec.class_names)):
+        of_class = classes == label
+        boxes, best = class_nms(scores[of_class], rows[of_class], loc, priors, spec)
+        detections.append(np.column_stack([boxes, best, np.full(len(best), label, np.float32)]))
+    result, used = merge(np.concatenate(detections), spec.postprocess.max_detections)
+    return result, np.array([used, np.count_nonzero(~finite)], np.int32)
 
 
-def _checked_heads(loc, conf, priors, spec):
+def checked_heads(
+    loc: np.ndarray, conf: np.ndarray, priors: np.ndarray, spec: SsdSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """loc and conf as float32. Raises ValueError unless they are (P, 4) and (P, C), float32 or float16."""
     count = len(priors)
     for name, array, columns in (("loc", loc, 4), ("conf", conf, spec.num_columns)):
         if array.shape != (count, columns):
@@ -212,19 +185,16 @@ def _checked_heads(loc, conf, priors, spec):
     return loc.astype(np.float32, copy=False), conf.astype(np.float32, copy=False)
 
 
-def finite_priors(loc, conf):
-    """Which priors have only finite numbers in loc (P, 4) and conf (P, C).
+def finite_priors(loc: np.ndarray, conf: np.ndarray) -> np.ndarray:
+    """(P,) bool: which priors have only finite numbers in loc (P, 4) and conf (P, C). Kernel: score_candidates.cu."""
+    return np.all(np.isfinite(loc), axis=1) & np.all(np.isfinite(conf), axis=1)
 
-    Returns (P,) bool, or None when all have; and how many have not.
+
+def activate(conf: np.ndarray, activation: str) -> np.ndarray:
+    """Probabilities of raw class outputs: (N, C) float32 -> (N, C) float32. Kernel: score_candidates.cu.
+
+    activation: "softmax", "sigmoid", or "none" where they are probabilities already.
     """
-    if np.isfinite(loc).all() and np.isfinite(conf).all():
-        return None, 0
-    finite = np.isfinite(loc).all(axis=1) & np.isfinite(conf).all(axis=1)
-    return finite, int(np.count_nonzero(~finite))
-
-
-def activate(conf, activation):
-    """Probabilities of raw class outputs: (N, C) float32 -> (N, C) float32; "softmax", "sigmoid" or "none"."""
     if activation == "softmax":
         exps = np.exp(conf - conf.max(axis=1, keepdims=True))
         return exps / exps.sum(axis=1, keepdims=True)
@@ -234,142 +204,74 @@ def activate(conf, activation):
     return conf
 
 
-def score_candidates(conf, activation, background_index, score_threshold, finite=None, labels=None):
-    """Every (prior, class) whose probability is > score_threshold.
+def score_candidates(
+    conf: np.ndarray,
+    activation: str,
+    background_index: int | None,
+    score_threshold: float,
+    finite: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Every (prior, class) whose probability is > score_threshold. Kernel: kernels/score_candidates.cu.
 
-    conf: (P, C) float32.   finite: (P,) bool, priors to look at; all when None.
-    labels: (K,) foreground classes to look at; all when None.
+    Args:
+        conf: (P, C) float32.
+        activation: see `activate`.
+        background_index: the column of the background, which is no class; None when there is none.
+        score_threshold: cast to float32.
+        finite: (P,) bool, priors to look at; all when None.
+        labels: (K,) classes to look at; all when None.
 
-    Returns scores (N,) float32, classes (N,) int64 (foreground index) and rows (N,) int64 (prior), in
-    order of prior, then class.
+    Returns:
+        scores (N,) float32, classes (N,) int64 (columns without the background's) and rows (N,) int64 (priors),
+        in order of prior, then class.
     """
-    threshold = np.float32(score_threshold)
-    rows = _rows_that_may_fire(conf, activation, background_index, threshold, finite)
-    scores = activate(conf[rows], activation)
-    fired = scores > threshold
+    priors = np.arange(len(conf)) if finite is None else np.flatnonzero(finite)
+    scores = activate(conf[priors], activation)
     if background_index is not None:
-        fired[:, background_index] = False
+        scores = np.delete(scores, background_index, axis=1)
+    fires = scores > np.float32(score_threshold)
     if labels is not None:
-        fired &= _columns_of(labels, background_index, conf.shape[1])
-    per_row = np.count_nonzero(fired, axis=1)
-    where = np.flatnonzero(fired)
-    fired_rows = np.repeat(np.arange(len(rows)), per_row)
-    columns = where - fired_rows * conf.shape[1]
-    if background_index is not None:
-        columns -= columns > background_index
-    return scores.reshape(-1)[where], columns, rows[fired_rows]
+        fires &= np.isin(np.arange(scores.shape[1]), labels)
+    rows, classes = np.nonzero(fires)
+    return scores[rows, classes], classes, priors[rows]
 
 
-def _rows_that_may_fire(conf, activation, background_index, threshold, finite):
-    """Priors (K,) int64, ascending: all with a probability > threshold, and few others.
+def class_nms(
+    scores: np.ndarray, rows: np.ndarray, loc: np.ndarray, priors: np.ndarray, spec: SsdSpec
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the candidates of one class, the best top_k after greedy NMS. Kernel: kernels/class_nms.cu.
 
-    A softmax probability is at most the sigmoid of its logit less the background's: the other classes
-    can only lower it. So most priors are ruled out by comparisons, without an exponential.
+    Args:
+        scores: (N,) float32, of one class.
+        rows: (N,) their priors, ascending.
+        loc: (P, 4) float32 offsets.
+        priors: (P, 4) float32 cx cy w h, normalised.
+        spec: its top_k, iou_threshold, box order, variance and clipping hold.
+
+    Returns:
+        boxes (K, 4) and scores (K,) float32, best first; equal scores: lower prior first.
     """
-    if activation != "none" and (
-        not 0 < threshold < 1 or (activation, background_index) == ("softmax", None)
-    ):
-        return np.arange(len(conf)) if finite is None else np.flatnonzero(finite)
-    lowest = threshold
-    if activation != "none":
-        lowest = np.float32(math.log(threshold / (1.0 - float(threshold))) - _LOGIT_MARGIN)
-    if activation == "softmax":
-        lowest = conf[:, background_index, None] + lowest
-    above = conf > lowest
-    if background_index is not None:
-        above[:, background_index] = False
-    rows = _rows_with_any(above)
-    if finite is not None:
-        rows = rows[finite[rows]]
-    if activation == "softmax" and len(rows) > len(conf) // _FLAT_SHARE:
-        rows = rows[_may_exceed(conf[rows], threshold)]
-    return rows
+    best = np.argsort(-scores, kind="stable")[: spec.postprocess.top_k]
+    scores, boxes = scores[best], candidate_boxes(loc, priors, rows[best], spec)
+    kept = nms(boxes, scores, spec.postprocess.iou_threshold)
+    return boxes[kept], scores[kept]
 
 
-def _rows_with_any(table):
-    """Indices of the rows of a (P, C) bool array that hold a True, ascending."""
-    where = np.flatnonzero(table)
-    if len(where) > len(table):
-        return np.flatnonzero(table.any(axis=1))
-    rows = where // table.shape[1]  # few: cheaper than looking along every row
-    first = np.ones(len(rows), bool)
-    first[1:] = rows[1:] != rows[:-1]
-    return rows[first]
-
-
-def _may_exceed(conf, threshold):
-    """(K,) bool: false where softmax is too flat for any probability > threshold.
-
-    exp is convex, so C logits of mean a have exponentials of mean at least exp(a): a probability is at
-    most exp(its logit - a) / C. That costs a sum and a maximum instead of C exponentials.
-    """
-    columns = conf.shape[1]
-    mean = conf @ np.full(columns, np.float32(1 / columns))
-    return conf.max(axis=1) - mean > math.log(threshold * columns) - _LOGIT_MARGIN
-
-
-def _columns_of(labels, background_index, num_columns):
-    columns = np.asarray(labels, np.int64)
-    if background_index is not None:
-        columns = columns + (columns >= background_index)
-    wanted = np.zeros(num_columns, bool)
-    wanted[columns] = True
-    return wanted
-
-
-def best_candidates(scores, classes, top_k):
-    """The candidates that NMS looks at, best first: of each class the best top_k.
-
-    scores (N,) float32, classes (N,): of candidates in order of prior.
-    Equal scores: lower class, then lower prior. Returns (K,) int64, indices into the two arrays.
-    """
-    # A stable sort of 16-bit keys is a radix sort; it leaves each class in order of prior.
-    by_class = np.argsort(classes.astype(np.uint16), kind="stable")
-    counts = np.bincount(classes, minlength=1)
-    if counts.max() > top_k:
-        by_class = by_class[_best_of_each_class(scores[by_class], counts, top_k)]
-    return by_class[np.argsort(-scores[by_class], kind="stable")]
-
-
-def _best_of_each_class(scores, counts, top_k):
-    """(N,) bool: the best top_k of each class; scores (N,) lie class by class, counts[i] of class i."""
-    slots = np.arange(counts.max()) < counts[:, None]
-    table = np.full(slots.shape, -np.inf, np.float32)
-    table[slots] = scores
-    pivot = -np.partition(-table, top_k - 1, axis=1)[:, top_k - 1 : top_k]
-    best, ties = table > pivot, table == pivot
-    room = top_k - np.count_nonzero(best, axis=1)[:, None]
-    best |= ties & (np.cumsum(ties, axis=1, dtype=np.int32) <= room)
-    return best[slots]
-
-
-def candidate_boxes(loc, priors, rows, spec):
-    """Corner boxes of the priors `rows` (N,), in the spec's box order and clipping.
+def candidate_boxes(loc: np.ndarray, priors: np.ndarray, rows: np.ndarray, spec: SsdSpec) -> np.ndarray:
+    """Corner boxes of the priors `rows` (N,), in the spec's box order and clipping. Kernel: class_nms.cu.
 
     Returns (N, 4) float32, normalised to the network input.
     """
-    every = len(rows) > len(priors)  # then most rows come several times
-    if not every:
-        loc, priors = loc[rows], priors[rows]
+    loc = loc[rows]
     if spec.loc_order == "cycxhw":
         loc = loc[:, [1, 0, 3, 2]]
-    boxes = decode_boxes(loc, priors, spec.variance)
-    if spec.postprocess.clip_boxes == "before_nms":
-        np.clip(boxes, 0, 1, out=boxes)
-    return boxes[rows] if every else boxes
+    boxes = decode_boxes(loc, priors[rows], spec.variance)
+    return np.clip(boxes, 0, 1) if spec.postprocess.clip_boxes == "before_nms" else boxes
 
 
-def overlaps(first, second, iou_threshold):
-    """Whether boxes overlap by IoU > iou_threshold: corners (..., 4), (..., 4), broadcast -> bool.
-
-    Tested as inter > threshold * union, so that two empty boxes do not.
-    """
-    inter = intersections(first, second)
-    return inter > np.float32(iou_threshold) * (box_area(first) + box_area(second) - inter)
-
-
-def nms(boxes, scores, iou_threshold):
-    """Indices of the boxes that survive greedy non-maximum suppression, best score first.
+def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
+    """Indices of the boxes that survive greedy non-maximum suppression, best score first. Kernel: class_nms.cu.
 
     boxes: (N, 4) float32 corners, any one frame.   scores: (N,) float32.
     A box is dropped when its IoU with a kept, higher-scoring box is > iou_threshold.
@@ -377,56 +279,32 @@ def nms(boxes, scores, iou_threshold):
 
     Returns (K,) int64; (0,) for no input.
     """
-    order = np.argsort(-scores, kind="stable")
-    one_class = np.zeros(len(order), np.int64)
-    return order[class_nms(boxes[order], scores[order], one_class, iou_threshold, len(order))]
+    waiting, kept = np.argsort(-scores, kind="stable"), []
+    while len(waiting):
+        best, waiting = waiting[0], waiting[1:]
+        kept.append(best)
+        waiting = waiting[~overlaps(boxes[best], boxes[waiting], iou_threshold)]
+    return np.array(kept, np.int64)
 
 
-def class_nms(boxes, scores, classes, iou_threshold, max_detections):
-    """Greedy NMS within each class, over all classes at once.
+def overlaps(first: np.ndarray, second: np.ndarray, iou_threshold: float) -> np.ndarray:
+    """Whether boxes overlap by IoU > iou_threshold: corners (..., 4), (..., 4), broadcast -> bool.
 
-    boxes (N, 4) float32 corners, scores (N,), classes (N,): best first over all classes. So what is kept
-    first is also the best of all classes together, and nothing after max_detections needs looking at.
-
-    Returns (K,) int64 indices, K at most max_detections, ascending.
+    Tested as inter > threshold * union, so that two empty boxes do not. Kernel: class_nms.cu.
     """
-    kept = np.empty(0, np.int64)
-    start = 0
-    while start < len(scores) and len(kept) < max_detections:
-        window = np.arange(start, min(start + (_NMS_WINDOW if len(kept) else _NMS_CHUNK), len(scores)))
-        suppressed = _suppressed_by(boxes[kept], classes[kept], boxes[window], classes[window], iou_threshold)
-        alive = window[~suppressed]
-        start = alive[_NMS_CHUNK] if len(alive) > _NMS_CHUNK else window[-1] + 1
-        alive = alive[:_NMS_CHUNK]
-        same = classes[alive][:, None] == classes[alive]
-        suppresses = np.triu(same & overlaps(boxes[alive][:, None], boxes[alive], iou_threshold), 1)
-        kept = np.concatenate([kept, alive[_greedy(suppresses)]])
-    return kept[:max_detections]
+    inter = intersections(first, second)
+    return inter > np.float32(iou_threshold) * (box_area(first) + box_area(second) - inter)
 
 
-def _suppressed_by(kept_boxes, kept_classes, boxes, classes, iou_threshold):
-    """(N,) bool: whether a kept box of the same class overlaps each box."""
-    if not len(kept_boxes):
-        return np.zeros(len(boxes), bool)
-    # One line of the table per class, padded with empty boxes, which overlap nothing: each box is
-    # compared with the kept ones of its own class alone.
-    order = np.argsort(kept_classes, kind="stable")
-    counts = np.bincount(kept_classes, minlength=classes.max() + 1)
-    slots = np.arange(counts.max()) < counts[:, None]
-    table = np.zeros((*slots.shape, 4), np.float32)
-    table[slots] = kept_boxes[order]
-    return overlaps(boxes[:, None], table[classes], iou_threshold).any(axis=1)
+def merge(detections: np.ndarray, max_detections: int) -> tuple[np.ndarray, int]:
+    """The best max_detections over all classes. Kernel: kernels/merge.cu.
 
+    detections: (N, 6) float32 x1 y1 x2 y2 score label, class after class, each best first.
 
-def _greedy(suppresses):
-    """Which boxes greedy NMS keeps: suppresses (N, N) bool, row i over column j > i -> (N,) bool.
-
-    Each round settles at least one more box from the front (a box is settled once all before it are),
-    so the fixed point is the greedy answer; real images take two to five rounds.
+    Returns rows (max_detections, 6) float32, best first (equal scores: as they came), zeros beyond the count; and
+    the count.
     """
-    kept = np.ones(len(suppresses), bool)
-    while True:
-        settled = ~suppresses[kept].any(axis=0)
-        if np.array_equal(settled, kept):
-            return kept
-        kept = settled
+    best = detections[np.argsort(-detections[:, 4], kind="stable")][:max_detections]
+    rows = np.zeros((max_detections, 6), np.float32)
+    rows[: len(best)] = best
+    return rows, len(best)

@@ -22,20 +22,20 @@ class ResizePlan:
     inner_size: tuple[int, int]
     padding: tuple[int, int]
 
-    def to_source(self, boxes):
+    def to_source(self, boxes: np.ndarray) -> np.ndarray:
         """(N, 4) corners normalised to the network input -> (N, 4) float32 source pixels, not clipped."""
         return (np.asarray(boxes, np.float32) * _tiled(self.input_size) - _tiled(self.padding)) * (
             _tiled(self.source_size) / _tiled(self.inner_size)
         )
 
-    def to_input(self, boxes):
+    def to_input(self, boxes: np.ndarray) -> np.ndarray:
         """(N, 4) corners in source pixels -> (N, 4) float32 normalised to the network input."""
         scaled = np.asarray(boxes, np.float32) * (_tiled(self.inner_size) / _tiled(self.source_size))
         return (scaled + _tiled(self.padding)) / _tiled(self.input_size)
 
 
 @lru_cache(maxsize=64)  # a stream asks the same question for every frame
-def plan_resize(source_size, input_size, mode):
+def plan_resize(source_size: tuple[int, int], input_size: tuple[int, int], mode: str) -> ResizePlan:
     """How an image of `source_size` goes into `input_size`, both (height, width).
 
     mode: "stretch" fills the input; "letterbox" keeps the aspect ratio and centres the image.
@@ -48,13 +48,17 @@ def plan_resize(source_size, input_size, mode):
         inner = (height, width)
     elif mode == "letterbox":
         scale = min(width / w, height / h)
-        inner = tuple(max(1, math.floor(side * scale + 0.5)) for side in (h, w))
+        inner = (_scaled(h, scale), _scaled(w, scale))
     else:
         raise ValueError(f"resize: expected stretch or letterbox, got {mode!r}")
     padding = ((height - inner[0]) // 2, (width - inner[1]) // 2)
     return ResizePlan((h, w), (height, width), inner, padding)
 
 
-def _tiled(size):
+def _scaled(side: int, scale: float) -> int:
+    return max(1, math.floor(side * scale + 0.5))
+
+
+def _tiled(size: tuple[int, int]) -> np.ndarray:
     """(height, width) -> (4,) float32, in the order of corners."""
     return np.array([size[1], size[0], size[1], size[0]], np.float32)

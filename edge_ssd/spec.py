@@ -7,12 +7,26 @@ The format is "edge_ssd/1"; `SsdSpec.load` and `.save` are its two ends.
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from typing import Any, TypeVar
+
+from .files import StrPath
+from .files.json_fields import (
+    BadKey,
+    check_keys,
+    finite_number,
+    finite_numbers,
+    fraction,
+    inside,
+    list_of,
+    positive_numbers,
+    shown,
+    text_of,
+    whole_number,
+)
 
 FORMAT = "edge_ssd/1"
 
@@ -22,79 +36,10 @@ SCORE_ACTIVATIONS = ("softmax", "sigmoid", "none")
 LOC_ORDERS = ("cxcywh", "cycxhw")
 CLIP_BOXES = ("before_nms", "after_nms")
 
-
-class _BadKey(ValueError):
-    """A value that does not fit its key; callers put the path of the key in front of it."""
-
-    def __init__(self, key, problem):
-        super().__init__(f"{key}: {problem}")
-        self.key, self.problem = key, problem
+_Part = TypeVar("_Part")
 
 
-@contextmanager
-def _inside(key):
-    try:
-        yield
-    except _BadKey as error:
-        raise _BadKey(f"{key}.{error.key}", error.problem) from None
-
-
-def _shown(value):
-    text = json.dumps(value) if isinstance(value, (dict, list, str, bool, type(None))) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _number(value, key):
-    try:
-        if not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value):
-            return float(value)
-    except OverflowError:  # a whole number beyond any float
-        pass
-    raise _BadKey(key, f"expected a finite number, got {_shown(value)}")
-
-
-def _integer(value, key, least=1):
-    number = value if isinstance(value, int) and not isinstance(value, bool) else _number(value, key)
-    if number != int(number) or number < least:
-        raise _BadKey(key, f"expected a whole number of at least {least}, got {_shown(value)}")
-    return int(number)
-
-
-def _text(value, key, choices=()):
-    if not isinstance(value, str) or not value:
-        raise _BadKey(key, f"expected a text, got {_shown(value)}")
-    if choices and value not in choices:
-        raise _BadKey(key, f"expected one of {', '.join(choices)}, got {_shown(value)}")
-    return value
-
-
-def _sequence(value, key, length=None):
-    if not isinstance(value, (list, tuple)):
-        raise _BadKey(key, f"expected a list, got {_shown(value)}")
-    if length is not None and len(value) != length:
-        raise _BadKey(key, f"expected {length} values, got {len(value)}")
-    return value
-
-
-def _numbers(value, key, length):
-    return tuple(_number(v, f"{key}[{i}]") for i, v in enumerate(_sequence(value, key, length)))
-
-
-def _positive(values, key):
-    for i, value in enumerate(values):
-        if value <= 0:
-            raise _BadKey(f"{key}[{i}]", f"expected a number above 0, got {value:g}")
-    return values
-
-
-def _fraction(value, key):
-    number = _number(value, key)
-    if not 0 <= number <= 1:
-        raise _BadKey(key, f"expected a number from 0 to 1, got {_shown(value)}")
-    return number
-
-
-def _set(instance, **values):
+def _set(instance: object, **values: object) -> None:
     for name, value in values.items():
         object.__setattr__(instance, name, value)
 
@@ -115,24 +60,24 @@ class InputSpec:
     resize: str = "stretch"
     pad_value: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         pad = self.pad_value
         if not isinstance(pad, (list, tuple)):
-            pad = (_number(pad, "pad_value"),) * 3
+            pad = (finite_number(pad, "pad_value"),) * 3
         _set(
             self,
-            name=_text(self.name, "name"),
-            height=_integer(self.height, "height"),
-            width=_integer(self.width, "width"),
-            color=_text(self.color, "color", COLORS),
-            mean=_numbers(self.mean, "mean", 3),
-            std=_positive(_numbers(self.std, "std", 3), "std"),
-            resize=_text(self.resize, "resize", RESIZE_MODES),
-            pad_value=_numbers(pad, "pad_value", 3),
+            name=text_of(self.name, "name"),
+            height=whole_number(self.height, "height"),
+            width=whole_number(self.width, "width"),
+            color=text_of(self.color, "color", COLORS),
+            mean=finite_numbers(self.mean, "mean", 3),
+            std=positive_numbers(self.std, "std", 3),
+            resize=text_of(self.resize, "resize", RESIZE_MODES),
+            pad_value=finite_numbers(pad, "pad_value", 3),
         )
 
     @property
-    def size(self):
+    def size(self) -> tuple[int, int]:
         """(height, width) of the network input, pixels."""
         return self.height, self.width
 
@@ -144,10 +89,10 @@ class OutputSpec:
     loc: str
     conf: str
 
-    def __post_init__(self):
-        _set(self, loc=_text(self.loc, "loc"), conf=_text(self.conf, "conf"))
+    def __post_init__(self) -> None:
+        _set(self, loc=text_of(self.loc, "loc"), conf=text_of(self.conf, "conf"))
         if self.loc == self.conf:
-            raise _BadKey("conf", f"expected another output than loc, got {_shown(self.conf)} for both")
+            raise BadKey("conf", f"expected another output than loc, got {shown(self.conf)} for both")
 
 
 @dataclass(frozen=True)
@@ -163,23 +108,23 @@ class PriorLevel:
     sizes: tuple[tuple[float, float], ...]
     offset: float = 0.5
 
-    def __post_init__(self):
-        sizes = _sequence(self.sizes, "sizes")
+    def __post_init__(self) -> None:
+        sizes = list_of(self.sizes, "sizes")
         if not sizes:
-            raise _BadKey("sizes", "expected at least one (w, h), got none")
+            raise BadKey("sizes", "expected at least one (w, h), got none")
         _set(
             self,
             feature_size=tuple(
-                _integer(v, f"feature_size[{i}]")
-                for i, v in enumerate(_sequence(self.feature_size, "feature_size", 2))
+                whole_number(v, f"feature_size[{i}]")
+                for i, v in enumerate(list_of(self.feature_size, "feature_size", 2))
             ),
-            step=_positive(_numbers(self.step, "step", 2), "step"),
-            sizes=tuple(_positive(_numbers(v, f"sizes[{i}]", 2), f"sizes[{i}]") for i, v in enumerate(sizes)),
-            offset=_number(self.offset, "offset"),
+            step=positive_numbers(self.step, "step", 2),
+            sizes=tuple(positive_numbers(v, f"sizes[{i}]", 2) for i, v in enumerate(sizes)),
+            offset=finite_number(self.offset, "offset"),
         )
 
     @property
-    def count(self):
+    def count(self) -> int:
         """Default boxes of this level."""
         return self.feature_size[0] * self.feature_size[1] * len(self.sizes)
 
@@ -195,20 +140,20 @@ class PriorSpec:
     file: str = ""
     clip: bool = False
 
-    def __post_init__(self):
-        levels = tuple(_sequence(self.levels, "levels"))
+    def __post_init__(self) -> None:
+        levels = tuple(list_of(self.levels, "levels"))
         for i, level in enumerate(levels):
             if not isinstance(level, PriorLevel):
-                raise _BadKey(f"levels[{i}]", f"expected a PriorLevel, got {_shown(level)}")
+                raise BadKey(f"levels[{i}]", f"expected a PriorLevel, got {shown(level)}")
         if not isinstance(self.file, str):
-            raise _BadKey("file", f"expected a text, got {_shown(self.file)}")
+            raise BadKey("file", f"expected a text, got {shown(self.file)}")
         if bool(levels) == bool(self.file):
-            raise _BadKey(
+            raise BadKey(
                 "levels",
                 "expected either levels (not empty) or file, got " + ("both" if levels else "neither"),
             )
         if not isinstance(self.clip, bool):
-            raise _BadKey("clip", f"expected true or false, got {_shown(self.clip)}")
+            raise BadKey("clip", f"expected true or false, got {shown(self.clip)}")
         _set(self, levels=levels)
 
 
@@ -222,14 +167,14 @@ class PostprocessSpec:
     max_detections: int
     clip_boxes: str = "after_nms"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _set(
             self,
-            score_threshold=_fraction(self.score_threshold, "score_threshold"),
-            iou_threshold=_fraction(self.iou_threshold, "iou_threshold"),
-            top_k=_integer(self.top_k, "top_k"),
-            max_detections=_integer(self.max_detections, "max_detections"),
-            clip_boxes=_text(self.clip_boxes, "clip_boxes", CLIP_BOXES),
+            score_threshold=fraction(self.score_threshold, "score_threshold"),
+            iou_threshold=fraction(self.iou_threshold, "iou_threshold"),
+            top_k=whole_number(self.top_k, "top_k"),
+            max_detections=whole_number(self.max_detections, "max_detections"),
+            clip_boxes=text_of(self.clip_boxes, "clip_boxes", CLIP_BOXES),
         )
 
 
@@ -256,36 +201,36 @@ class SsdSpec:
     postprocess: PostprocessSpec
     folder: str = field(default=".", compare=False, repr=False)
 
-    def __post_init__(self):
-        names = _sequence(self.class_names, "class_names")
+    def __post_init__(self) -> None:
+        names = list_of(self.class_names, "class_names")
         if not names:
-            raise _BadKey("class_names", "expected at least one foreground class, got none")
+            raise BadKey("class_names", "expected at least one foreground class, got none")
         _set(
             self,
-            name=_text(self.name, "name"),
-            class_names=tuple(_text(v, f"class_names[{i}]") for i, v in enumerate(names)),
-            score_activation=_text(self.score_activation, "score_activation", SCORE_ACTIVATIONS),
-            loc_order=_text(self.loc_order, "loc_order", LOC_ORDERS),
-            variance=_positive(_numbers(self.variance, "variance", 2), "variance"),
+            name=text_of(self.name, "name"),
+            class_names=tuple(text_of(v, f"class_names[{i}]") for i, v in enumerate(names)),
+            score_activation=text_of(self.score_activation, "score_activation", SCORE_ACTIVATIONS),
+            loc_order=text_of(self.loc_order, "loc_order", LOC_ORDERS),
+            variance=positive_numbers(self.variance, "variance", 2),
         )
         if self.background_index is not None:
-            index = _integer(self.background_index, "background_index", least=0)
+            index = whole_number(self.background_index, "background_index", least=0)
             if index > len(names):
                 columns = f"a column from 0 to {len(names)} ({len(names)} classes + background)"
-                raise _BadKey("background_index", f"expected null or {columns}, got {index}")
+                raise BadKey("background_index", f"expected null or {columns}, got {index}")
             _set(self, background_index=index)
 
     @property
-    def num_columns(self):
+    def num_columns(self) -> int:
         """C: columns of `conf`, background included."""
         return len(self.class_names) + (self.background_index is not None)
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The spec as JSON text; `from_json` reads it back to an equal spec."""
         return _layout(_to_dict(self)) + "\n"
 
     @classmethod
-    def from_json(cls, text):
+    def from_json(cls, text: str) -> SsdSpec:
         """The spec in `text`. Raises ValueError naming the first key that is missing, unknown or wrong."""
         try:
             data = json.loads(text, object_pairs_hook=_no_duplicates)
@@ -294,7 +239,7 @@ class SsdSpec:
         return _from_dict(data)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: StrPath) -> SsdSpec:
         """The spec in the file `path`. Raises FileNotFoundError, or ValueError naming file and key."""
         path = Path(path)
         try:
@@ -308,7 +253,7 @@ class SsdSpec:
         _set(spec, folder=str(path.parent))
         return spec
 
-    def save(self, path):
+    def save(self, path: StrPath) -> None:
         """Writes the spec to `path`, and beside it the priors' file, where it has one from another folder."""
         path = Path(path)
         path.write_text(self.to_json(), encoding="utf-8")
@@ -319,17 +264,17 @@ class SsdSpec:
                 shutil.copyfile(source, target)
 
 
-def _no_duplicates(pairs):
-    seen = {}
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            raise _BadKey(key, "given twice")
+            raise BadKey(key, "given twice")
         seen[key] = value
     return seen
 
 
-def _to_dict(spec):
-    data = {"format": FORMAT}
+def _to_dict(spec: SsdSpec) -> dict[str, Any]:
+    data: dict[str, Any] = {"format": FORMAT}
     for name in _keys(SsdSpec):
         data[name] = _plain(getattr(spec, name))
     priors = data["priors"]
@@ -337,7 +282,7 @@ def _to_dict(spec):
     return data
 
 
-def _layout(value, indent=""):
+def _layout(value: Any, indent: str = "") -> str:
     """JSON with lists of plain values, and lists of those, each on one line, for people to edit."""
     deeper = indent + "  "
     if isinstance(value, dict):
@@ -348,7 +293,7 @@ def _layout(value, indent=""):
     return json.dumps(value, ensure_ascii=False)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
     if hasattr(value, "__dataclass_fields__"):
@@ -358,38 +303,33 @@ def _plain(value):
     return value
 
 
-def _keys(cls):
+def _keys(cls: type) -> list[str]:
     return [f.name for f in fields(cls) if f.name != "folder"]
 
 
-def _take(data, cls):
+def _checked(data: dict[str, Any], cls: type) -> dict[str, Any]:
     """The values of `data` for the fields of `cls`; unknown and missing keys are errors."""
-    known = _keys(cls)
-    for key in data:
-        if key not in known:
-            raise _BadKey(key, f"unknown key; known: {', '.join(known)}")
-    for f in fields(cls):
-        if f.name not in data and f.default is MISSING:
-            raise _BadKey(f.name, "missing")
+    required = [f.name for f in fields(cls) if f.default is MISSING]
+    check_keys(data, known=_keys(cls), required=required)
     return dict(data)
 
 
-def _built(value, key, cls):
+def _built(value: Any, key: str, cls: type[_Part]) -> _Part:
     """The dataclass `cls` from the JSON object `value`, which stands under `key`."""
     if not isinstance(value, dict):
-        raise _BadKey(key, f"expected an object, got {_shown(value)}")
-    with _inside(key):
-        return cls(**_take(value, cls))
+        raise BadKey(key, f"expected an object, got {shown(value)}")
+    with inside(key):
+        return cls(**_checked(value, cls))
 
 
-def _from_dict(data):
+def _from_dict(data: Any) -> SsdSpec:
     if not isinstance(data, dict):
-        raise ValueError(f"expected a JSON object, got {_shown(data)}")
+        raise ValueError(f"expected a JSON object, got {shown(data)}")
     data = dict(data)
     found = data.pop("format", None)
     if found != FORMAT:
-        raise _BadKey("format", f"expected {_shown(FORMAT)}, got {_shown(found)}")
-    data = _take(data, SsdSpec)
+        raise BadKey("format", f"expected {shown(FORMAT)}, got {shown(found)}")
+    data = _checked(data, SsdSpec)
     for key, cls in (("input", InputSpec), ("outputs", OutputSpec), ("postprocess", PostprocessSpec)):
         data[key] = _built(data[key], key, cls)
     priors = data["priors"]
@@ -402,7 +342,7 @@ def _from_dict(data):
     return SsdSpec(**data)
 
 
-def load_spec_of(path):
+def load_spec_of(path: StrPath) -> SsdSpec:
     """The spec beside a model file: NAME.json for NAME.onnx. FileNotFoundError says how to make one."""
     spec_path = Path(path).with_suffix(".json")
     if not spec_path.is_file():

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .engines.onnxruntime_engine import INPUT_DTYPES, open_session, run_session
+from .files import StrPath
+from .files.json_fields import finite_numbers
 from .priors import make_priors, ssd300_levels, ssd512_levels, ssdlite_levels
 from .spec import InputSpec, OutputSpec, PostprocessSpec, PriorLevel, PriorSpec, SsdSpec
 
@@ -46,7 +50,7 @@ class DraftOptions:
     score_threshold: float = 0.01
 
 
-def draft_spec(path, options):
+def draft_spec(path: StrPath, options: DraftOptions) -> tuple[SsdSpec, list[str]]:
     """The spec of the ONNX model `path` as far as it can be told, and a list of what was guessed.
 
     The network is run once on noise: conf within 0..1 holds probabilities already, and the first or last
@@ -57,10 +61,10 @@ def draft_spec(path, options):
     path = Path(path)
     session = open_session(path)
     guesses = []
-    name, size = _input_of(session, path)
+    name, (height, width) = _input_of(session, path)
     outputs = _run_on_noise(session, path)
     loc_name, conf_name = _head_names(outputs, options)
-    levels = _levels(options, size)
+    levels = _levels(options, (height, width))
     count = _prior_count(outputs[loc_name])
     if levels or options.priors_file:
         priors = PriorSpec(levels, options.priors_file)
@@ -73,7 +77,13 @@ def draft_spec(path, options):
     spec = SsdSpec(
         name=path.stem,
         input=InputSpec(
-            name, *size, options.color, _three(options.mean), _three(options.std), options.resize
+            name,
+            height,
+            width,
+            options.color,
+            _three(options.mean, "mean"),
+            _three(options.std, "std"),
+            options.resize,
         ),
         outputs=OutputSpec(loc_name, conf_name),
         class_names=names,
@@ -89,7 +99,7 @@ def draft_spec(path, options):
     return spec, guesses
 
 
-def _input_of(session, path):
+def _input_of(session: Any, path: Path) -> tuple[str, tuple[int, int]]:
     entries = session.get_inputs()
     if len(entries) != 1:
         raise ValueError(f"{path}: expected one input, the model has {', '.join(e.name for e in entries)}")
@@ -100,10 +110,11 @@ def _input_of(session, path):
         )
     if entry.type not in INPUT_DTYPES:
         raise ValueError(f"{path}: input {entry.name!r}: expected float32 or float16, got {entry.type}")
-    return entry.name, tuple(entry.shape[2:])
+    height, width = entry.shape[2:]
+    return entry.name, (height, width)
 
 
-def _run_on_noise(session, path):
+def _run_on_noise(session: Any, path: Path) -> dict[str, np.ndarray]:
     """Name -> first row of each output that may be a head, for normally distributed input."""
     entry = session.get_inputs()[0]
     batch = entry.shape[0] if isinstance(entry.shape[0], int) else 1
@@ -117,7 +128,7 @@ def _run_on_noise(session, path):
     }
 
 
-def _head_names(outputs, options):
+def _head_names(outputs: dict[str, np.ndarray], options: DraftOptions) -> tuple[str, str]:
     shapes = ", ".join(f"{name} {array.shape}" for name, array in outputs.items())
     for key in ("loc", "conf"):
         given = getattr(options, key)
@@ -142,33 +153,35 @@ def _head_names(outputs, options):
     return loc[0], conf[0]
 
 
-def _prior_count(loc):
+def _prior_count(loc: np.ndarray) -> int:
     return loc.size // 4
 
 
-def _levels(options, size):
+def _levels(options: DraftOptions, input_size: tuple[int, int]) -> tuple[PriorLevel, ...]:
+    height, width = input_size
     levels = []
     for text in options.levels:
         step, _, sizes = text.partition(":")
         try:
             step = float(step)
-            maps = tuple(math.ceil(side / step) for side in size)
+            rows, columns = math.ceil(height / step), math.ceil(width / step)
             boxes = tuple(_box_size(part) for part in sizes.split(","))
         except (ValueError, ZeroDivisionError, OverflowError):
             raise ValueError(
                 f"--levels: expected STEP:SIZE,SIZE,... such as 16:32,48 or 16:32x64, got {text!r}"
             ) from None
-        even = tuple(side / cells for side, cells in zip(size, maps))
-        levels.append(PriorLevel(maps, even if options.cell_spacing == "even" else (step, step), boxes))
+        even = (height / rows, width / columns)
+        steps = even if options.cell_spacing == "even" else (step, step)
+        levels.append(PriorLevel((rows, columns), steps, boxes))
     return tuple(levels)
 
 
-def _box_size(text):
+def _box_size(text: str) -> tuple[float, float]:
     width, _, height = text.partition("x")
     return float(width), float(height or width)
 
 
-def _known_priors(count, guesses):
+def _known_priors(count: int, guesses: list[str]) -> PriorSpec:
     if count not in _KNOWN_LEVELS:
         raise ValueError(
             f"the model has {count} priors, which is no layout known here; say where they lie with "
@@ -178,7 +191,7 @@ def _known_priors(count, guesses):
     return PriorSpec(levels=_KNOWN_LEVELS[count]())
 
 
-def _activation(conf, guesses):
+def _activation(conf: np.ndarray, guesses: list[str]) -> str:
     if conf.min() < 0 or conf.max() > 1:
         guesses.append("score_activation: conf holds logits; softmax is usual, sigmoid is not")
         return "softmax"
@@ -186,7 +199,7 @@ def _activation(conf, guesses):
     return "none"
 
 
-def _background(conf, options, guesses):
+def _background(conf: np.ndarray, options: DraftOptions, guesses: list[str]) -> int | None:
     if options.background is not None:
         return None if options.background < 0 else options.background
     index = int(np.bincount(conf.argmax(axis=1), minlength=conf.shape[1]).argmax())
@@ -202,16 +215,17 @@ def _background(conf, options, guesses):
     return 0
 
 
-def _numbered(count, guesses):
+def _numbered(count: int, guesses: list[str]) -> tuple[str, ...]:
     guesses.append(f"class_names: numbered, class 1 to class {count}")
     return tuple(f"class {i + 1}" for i in range(count))
 
 
-def _three(values):
-    return tuple(values) * 3 if len(values) == 1 else tuple(values)
+def _three(values: Sequence[float], key: str) -> tuple[float, float, float]:
+    first, second, third = finite_numbers(tuple(values) * (3 if len(values) == 1 else 1), key, 3)
+    return first, second, third
 
 
-def _check_counts(spec, count, columns):
+def _check_counts(spec: SsdSpec, count: int, columns: int) -> None:
     given = len(make_priors(spec))
     if given != count:
         source = spec.priors.file or "--levels"

@@ -8,6 +8,8 @@ of specs or frames: plain numbers and arrays.
 Every launcher takes a device first, launches on its current stream, allocates nothing and waits for nothing.
 """
 
+from __future__ import annotations
+
 from .clock import clock_ns
 from .postprocess import Postprocess, PostprocessSettings
 from .preprocess import FRAME_DESCRIPTOR, describe_frame, preprocess, preprocess_constants

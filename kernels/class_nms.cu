@@ -13,7 +13,7 @@
 // The cost is bounded by P and top_k, whatever the scores: 4 + ceil(log2(P) / 8) passes over the candidates at
 // most, then top_k boxes against at most M kept ones. No order depends on timing: candidates are ranked by
 // (score, lower prior), in which no two are equal.
-// Twin: edge_ssd.reference.best_candidates, candidate_boxes and class_nms.
+// Twin: edge_ssd.reference.class_nms, with candidate_boxes and nms.
 
 namespace {
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .arrays import check_array, check_block, floats, head_define, ints
 from .score_candidates import num_tiles
+
+if TYPE_CHECKING:
+    from .device import Device, DeviceArray
 
 # 28 KB of shared memory for a block, which leaves room for others beside it.
 MAX_TOP_K = 1024
@@ -14,27 +19,27 @@ MAX_TOP_K = 1024
 _CAPACITY = 512
 
 
-def kept_per_class(top_k, max_detections):
+def kept_per_class(top_k: int, max_detections: int) -> int:
     """Entries of a class that can reach the result."""
     return min(top_k, max_detections)
 
 
 def class_nms(
-    device,
-    fired,
-    scores,
-    loc,
-    priors,
-    kept_boxes,
-    kept_scores,
-    kept_counts,
-    top_k,
-    iou_threshold,
-    variance,
-    y_first=False,
-    clip=False,
-    block=256,
-):
+    device: Device,
+    fired: DeviceArray,
+    scores: DeviceArray,
+    loc: DeviceArray,
+    priors: DeviceArray,
+    kept_boxes: DeviceArray,
+    kept_scores: DeviceArray,
+    kept_counts: DeviceArray,
+    top_k: int,
+    iou_threshold: float,
+    variance: tuple[float, float],
+    y_first: bool = False,
+    clip: bool = False,
+    block: int = 256,
+) -> None:
     """Of each class the best top_k candidates, decoded, after greedy NMS.
 
     fired (B, K, T) uint32, scores (B, K, P) float32: of score_candidates.   loc: (B, P, 4) float32 or float16.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .arrays import check_array, ints
 
+if TYPE_CHECKING:
+    from .device import Device, DeviceArray
 
-def clock_ns(device, times, i):
+
+def clock_ns(device: Device, times: DeviceArray, i: int) -> None:
     """Writes the GPU's time, nanoseconds, to times[i] when the current stream gets there.
 
     times: (n,) uint64.

@@ -21,7 +21,7 @@ class YuvToRgb(NamedTuple):
 
 
 @lru_cache
-def yuv_to_rgb(color_matrix, color_range):
+def yuv_to_rgb(color_matrix: str, color_range: str) -> YuvToRgb:
     """The conversion of "bt601" or "bt709" and "limited" or "full" range, as a YuvToRgb.
 
     Luma below black counts as black, as in OpenCV's conversions; the result is to be clipped to 0..255.

@@ -7,13 +7,19 @@ runs in the tests on a simulated device with the same methods.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import cupy
 import numpy as np
+import numpy.typing as npt
 from cupy.cuda import runtime
 
 from .source import OPTIONS, kernel_source
+
+# A cupy.ndarray: CuPy has no types, and the simulated device of the tests has arrays of its own.
+DeviceArray = Any
 
 # Lets go of the interpreter for a moment, which a query of CUDA does not: a camera's thread would wait for it for
 # milliseconds. time.sleep(0) takes 50 us before Python 3.13.
@@ -35,7 +41,7 @@ class Device:
     Raises OSError in one line when there is no usable GPU.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         try:
             self._index = runtime.getDevice()
             properties = runtime.getDeviceProperties(self._index)
@@ -49,11 +55,11 @@ class Device:
         self.compute_capability = (properties["major"], properties["minor"])
         self.is_integrated = bool(properties["integrated"])
         self.stream, self.copy_stream = Stream(), Stream()
-        self._kernels = {}
+        self._kernels: dict[tuple, Callable[..., None]] = {}
 
     # ---- memory
 
-    def empty(self, shape, dtype):
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
         """A device array, not initialised. Raises MemoryError in one line when there is no room."""
         try:
             return cupy.empty(shape, dtype)
@@ -64,7 +70,7 @@ class Device:
                 "Close other programs on the GPU, or take a smaller batch"
             ) from error
 
-    def array(self, host):
+    def array(self, host: np.ndarray) -> DeviceArray:
         """A device array with the values of a NumPy array; waits for the copy."""
         array = self.empty(host.shape, host.dtype)
         array.set(host)
@@ -73,24 +79,26 @@ class Device:
         cupy.cuda.get_current_stream().synchronize()
         return array
 
-    def owns(self, array):
+    def owns(self, array: DeviceArray) -> bool:
         """Whether this is an array on this device."""
         return isinstance(array, cupy.ndarray) and array.device.id == self._index
 
-    def address(self, array):
+    def address(self, array: DeviceArray) -> int:
         """Where an array of this device begins."""
         return array.data.ptr
 
-    def as_array(self, foreign):
+    def as_array(self, foreign: Any) -> DeviceArray:
         """A device array over the memory of another library's, without a copy."""
         return cupy.asarray(foreign)
 
-    def view(self, array, start, shape, dtype):
+    def view(
+        self, array: DeviceArray, start: int, shape: tuple[int, ...], dtype: npt.DTypeLike
+    ) -> DeviceArray:
         """An array over a part of a (n,) uint8 device array, from byte `start` on."""
         nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
         return array[start : start + nbytes].view(dtype).reshape(shape)
 
-    def check_reachable(self, address):
+    def check_reachable(self, address: int) -> None:
         """Raises ValueError when kernels on this device cannot read from an address."""
         try:
             place = runtime.pointerGetAttributes(address)
@@ -103,12 +111,12 @@ class Device:
                 f"image: lies on GPU {place.device}, the detector runs on GPU {self._index}; move it there"
             )
 
-    def to_host(self, array):
+    def to_host(self, array: DeviceArray) -> np.ndarray:
         """A NumPy copy of a device array; waits for the whole device. Not for use in a frame."""
         runtime.deviceSynchronize()
         return cupy.asnumpy(array)
 
-    def page_locked(self, nbytes):
+    def page_locked(self, nbytes: int) -> tuple[np.ndarray, int]:
         """(host, address): (nbytes,) uint8 that uploads read without a copy, and where the device sees it.
 
         Raises MemoryError in one line when the machine does not give so much.
@@ -121,21 +129,21 @@ class Device:
         # Under unified addressing, which every 64-bit system has, both see it at the same place.
         return np.asarray(memory), pointer
 
-    def upload(self, address, host_address, nbytes):
+    def upload(self, address: int, host_address: int, nbytes: int) -> None:
         """Copies page-locked host memory to the device, on the current stream; both stay the caller's."""
         runtime.memcpyAsync(address, host_address, nbytes, runtime.memcpyHostToDevice, _current())
 
-    def download(self, host_address, address, nbytes):
+    def download(self, host_address: int, address: int, nbytes: int) -> None:
         """Copies device memory to page-locked host memory, on the current stream; both stay the caller's."""
         runtime.memcpyAsync(host_address, address, nbytes, runtime.memcpyDeviceToHost, _current())
 
     # ---- order
 
-    def event(self, wait=SPINNING):
+    def event(self, wait: str = SPINNING) -> Event:
         """An Event; wait: how its `synchronize` waits, "spin" or "block"."""
         return Event(wait)
 
-    def wait_for_foreign(self, stream_pointer):
+    def wait_for_foreign(self, stream_pointer: int) -> None:
         """The current stream goes on when all that another library gave to its stream so far is done.
 
         stream_pointer: a cudaStream_t as an integer; 1 and 2 are CUDA's default streams.
@@ -147,7 +155,7 @@ class Device:
 
     # ---- kernels
 
-    def kernel(self, name, **defines):
+    def kernel(self, name: str, **defines: str) -> Callable[..., None]:
         """kernel(grid, block, arguments, shared_bytes) launches NAME.cu on the current stream.
 
         defines: macros of the source, such as HEAD="float". Compiled once, then kept by CuPy on disk.
@@ -159,12 +167,12 @@ class Device:
             self._kernels[key] = self._compiled(name, defines)
         return self._kernels[key]
 
-    def _compiled(self, name, defines):
+    def _compiled(self, name: str, defines: dict[str, str]) -> Callable[..., None]:
         options = (*OPTIONS, *(f"-D{macro}={value}" for macro, value in defines.items()))
         module = cupy.RawModule(code=kernel_source(name), options=options)
         function = module.get_function("clock_ns" if name == "clock" else name)
 
-        def launch(grid, block, arguments, shared_bytes):
+        def launch(grid: tuple[int, ...], block: int, arguments: tuple, shared_bytes: int) -> None:
             function(grid, (block,), arguments, shared_mem=shared_bytes)
 
         return launch
@@ -173,42 +181,42 @@ class Device:
 class Stream:
     """A stream that waits for no other; as a context, everything is launched on it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.cupy = cupy.cuda.Stream(non_blocking=True)
 
-    def __enter__(self):
+    def __enter__(self) -> Stream:
         self.cupy.__enter__()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> bool | None:
         return self.cupy.__exit__(*error)
 
-    def wait_for(self, event):
+    def wait_for(self, event: Event) -> None:
         """What comes later on this stream starts when the event has happened."""
         self.cupy.wait_event(event.cupy)
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         """Waits until all that this stream was given is done."""
         self.cupy.synchronize()
 
 
 class Event:
-    """A point on a stream."""
+    """A point on a stream.   wait: how `synchronize` waits, "spin" or "block"."""
 
-    def __init__(self, wait):
+    def __init__(self, wait: str) -> None:
         self.cupy = cupy.cuda.Event(block=wait == BLOCKING, disable_timing=True)
         self._spins = wait != BLOCKING
 
-    def record(self):
+    def record(self) -> None:
         """Puts it at the end of the current stream."""
         self.cupy.record(cupy.cuda.get_current_stream())
 
-    def is_done(self):
+    def is_done(self) -> bool:
         """Whether it has happened, was never recorded, or never will because the GPU has failed."""
         # `Event.done` of CuPy is False for an error, too, and would stay so.
         return runtime.eventQuery(self.cupy.ptr) != _NOT_READY
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         """Waits until it has happened; at once when it was never recorded. RuntimeError when the GPU has failed."""
         if self._spins:
             # Polling answers at once; cudaEventSynchronize may yield, depending on how the context was made.
@@ -223,7 +231,7 @@ class Event:
 class _HostMemory:
     """Page-locked memory that is freed with the last array that looks into it."""
 
-    def __init__(self, pointer, nbytes):
+    def __init__(self, pointer: int, nbytes: int) -> None:
         self._pointer = pointer
         self.__array_interface__ = {
             "shape": (nbytes,),
@@ -232,18 +240,18 @@ class _HostMemory:
             "version": 3,
         }
 
-    def __del__(self):
+    def __del__(self) -> None:
         with suppress(Exception):  # the context is gone when the program ends
             runtime.freeHost(self._pointer)
 
 
-def _current():
+def _current() -> int:
     return cupy.cuda.get_current_stream().ptr
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     return str(error).split(":")[-1].strip()
 
 
-def _version(number):
+def _version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"

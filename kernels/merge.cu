@@ -10,7 +10,7 @@
 //
 // Launch: grid (1, B). Dynamic shared memory: 8 * D bytes. D = max_detections.
 // Equal scores: lower class, then lower prior, which within a class is the order they come in.
-// Twin: the end of edge_ssd.reference.postprocess.
+// Twin: edge_ssd.reference.merge.
 
 namespace {
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .arrays import check_array, check_block, ints
+
+if TYPE_CHECKING:
+    from .device import Device, DeviceArray
 
 # 8 KB of shared memory, and a thread for each.
 MAX_DETECTIONS = 1024
 
 
-def merge(device, kept_boxes, kept_scores, kept_counts, dropped, labels, rows, counts, block=512):
+def merge(
+    device: Device,
+    kept_boxes: DeviceArray,
+    kept_scores: DeviceArray,
+    kept_counts: DeviceArray,
+    dropped: DeviceArray,
+    labels: DeviceArray,
+    rows: DeviceArray,
+    counts: DeviceArray,
+    block: int = 512,
+) -> None:
     """The best detections over all classes of each image.
 
     kept_boxes (B, K, M, 4), kept_scores (B, K, M) float32, kept_counts (B, K) int32: of class_nms.

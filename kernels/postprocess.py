@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .class_nms import MAX_TOP_K, class_nms, kept_per_class
 from .merge import MAX_DETECTIONS, merge
 from .score_candidates import ACTIVATIONS, num_tiles, score_candidates
+
+if TYPE_CHECKING:
+    from .device import Device, DeviceArray
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,7 @@ class PostprocessSettings:
     y_first: bool = False
     clip: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
         if not 1 <= self.top_k <= MAX_TOP_K:
@@ -57,10 +61,20 @@ class Postprocess:
     device: where to.   priors: (P, 4) float32 on the host.   settings: PostprocessSettings.
     Buffers are allocated here and by nothing later; their sizes depend on P, C and the settings alone.
 
-    rows: (B, max_detections, 6) float32; counts: (B, 2) int32: device arrays, the results of the latest call.
+    rows: (B, max_detections, 6) float32; counts: (B, 2) int32: device arrays, the results of the latest call; made
+    here where none are given.   launch: `block` of every kernel, for tuning.
     """
 
-    def __init__(self, device, priors, settings, batch_size=1, rows=None, counts=None, **launch):
+    def __init__(
+        self,
+        device: Device,
+        priors: np.ndarray,
+        settings: PostprocessSettings,
+        batch_size: int = 1,
+        rows: DeviceArray = None,
+        counts: DeviceArray = None,
+        **launch: int,
+    ) -> None:
         self._device, self._settings, self._launch = device, settings, launch
         num_priors, num_classes = len(priors), len(settings.columns)
         tiles, kept = num_tiles(num_priors), kept_per_class(settings.top_k, settings.max_detections)
@@ -79,7 +93,7 @@ class Postprocess:
         self.counts = device.empty((batch_size, 2), np.int32) if counts is None else counts
         self._conf_shape = (batch_size, num_priors, settings.num_columns)
 
-    def __call__(self, loc, conf):
+    def __call__(self, loc: DeviceArray, conf: DeviceArray) -> tuple[DeviceArray, DeviceArray]:
         """Launches on the current stream; allocates nothing, waits for nothing.
 
         loc (B, P, 4), conf (B, P, C): float32 or float16 device arrays.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
 
 from .arrays import check_array, check_block, head_define, ints
 from .color import COLOR_MATRICES, COLOR_RANGES, yuv_to_rgb
+
+if TYPE_CHECKING:
+    from .device import Device, DeviceArray
 
 PIXEL_FORMATS = ("bgr8", "rgb8", "bgra8", "rgba8", "mono8", "nv12", "i420", "yuyv", "uyvy")
 
@@ -32,7 +38,26 @@ _SHARED_BYTES = 24 * 1024
 _MOST_SHARED_BYTES = 44 * 1024
 
 
-def describe_frame(descriptor, addresses, pitches, image_size, pixel_format, color_matrix, color_range, plan):
+class Placing(Protocol):
+    """Where the resized frame lies in the input: (height, width) of it, (top, left) of its corner, pixels."""
+
+    @property
+    def inner_size(self) -> tuple[int, int]: ...
+
+    @property
+    def padding(self) -> tuple[int, int]: ...
+
+
+def describe_frame(
+    descriptor: np.ndarray | np.void,
+    addresses: Sequence[int],
+    pitches: Sequence[int],
+    image_size: tuple[int, int],
+    pixel_format: str,
+    color_matrix: str,
+    color_range: str,
+    plan: Placing,
+) -> None:
     """Fills one FRAME_DESCRIPTOR in place.
 
     addresses: of the planes, 1 to 3, as the device sees them.   pitches: bytes from row to row of each.
@@ -57,19 +82,29 @@ def describe_frame(descriptor, addresses, pitches, image_size, pixel_format, col
     descriptor["color_matrix"] = _matrix_index(color_matrix, color_range)
 
 
-def preprocess_constants(mean, std, pad_value):
+def preprocess_constants(
+    mean: Sequence[float], std: Sequence[float], pad_value: Sequence[float]
+) -> np.ndarray:
     """What the kernel needs of an input, (61,) float32: mean, 1 / std and padding per channel, colour matrices.
 
     mean, std, pad_value: three numbers each on the 0..255 scale, in the order of the input's channels.
     """
-    mean, std, pad_value = (np.array(v, np.float32) for v in (mean, std, pad_value))
-    channels = np.stack([mean, 1 / std, (pad_value - mean) / std], axis=1)
+    means, stds, pads = (np.array(v, np.float32) for v in (mean, std, pad_value))
+    channels = np.stack([means, 1 / stds, (pads - means) / stds], axis=1)
     conversions = [yuv_to_rgb(matrix, range_) for matrix in COLOR_MATRICES for range_ in COLOR_RANGES]
     tables = [np.append(conversion.matrix.ravel(), conversion.black) for conversion in conversions]
     return np.concatenate([channels.ravel(), *tables]).astype(np.float32)
 
 
-def preprocess(device, descriptors, constants, batch, blue_first, block=256, shared_bytes=_SHARED_BYTES):
+def preprocess(
+    device: Device,
+    descriptors: DeviceArray,
+    constants: DeviceArray,
+    batch: DeviceArray,
+    blue_first: bool,
+    block: int = 256,
+    shared_bytes: int = _SHARED_BYTES,
+) -> None:
     """Frames -> network input.
 
     descriptors: (B * 64,) uint8 device array that holds B FRAME_DESCRIPTORs when the stream gets there.
@@ -97,7 +132,7 @@ def preprocess(device, descriptors, constants, batch, blue_first, block=256, sha
     )
 
 
-def _row_bytes(pixel_format, width):
+def _row_bytes(pixel_format: str, width: int) -> tuple[int, ...]:
     """Bytes of a row of each plane."""
     if pixel_format == "nv12":
         return width, width
@@ -106,7 +141,7 @@ def _row_bytes(pixel_format, width):
     return (width * {"mono8": 1, "yuyv": 2, "uyvy": 2, "bgra8": 4, "rgba8": 4}.get(pixel_format, 3),)
 
 
-def _matrix_index(color_matrix, color_range):
+def _matrix_index(color_matrix: str, color_range: str) -> int:
     if color_matrix not in COLOR_MATRICES or color_range not in COLOR_RANGES:
         raise ValueError(
             f"color: expected {' or '.join(COLOR_MATRICES)} and {' or '.join(COLOR_RANGES)}, "

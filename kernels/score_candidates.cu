@@ -12,7 +12,7 @@
 // A lane is a prior and the warps divide the columns, so shared memory is read without conflicts (odd stride)
 // and a softmax needs no exchange between lanes. The place of a score is its prior: no order to restore, no
 // counter in global memory, nothing that can overflow.
-// Twin: edge_ssd.reference.score_candidates and finite_priors.
+// Twin: edge_ssd.reference.score_candidates, with finite_priors and activate.
 
 enum { SOFTMAX = 0, SIGMOID = 1, NONE = 2 };
 

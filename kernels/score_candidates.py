@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .arrays import check_array, check_block, floats, head_define, ints
+
+if TYPE_CHECKING:
+    from .device import Device, DeviceArray
 
 ACTIVATIONS = ("softmax", "sigmoid", "none")
 TILE = 32
@@ -13,14 +18,24 @@ TILE = 32
 _MOST_COLUMNS = 319
 
 
-def num_tiles(num_priors):
+def num_tiles(num_priors: int) -> int:
     """Words of 32 priors."""
     return (num_priors + TILE - 1) // TILE
 
 
 def score_candidates(
-    device, loc, conf, columns, fired, scores, dropped, activation, score_threshold, block=256, chunk=0
-):
+    device: Device,
+    loc: DeviceArray,
+    conf: DeviceArray,
+    columns: DeviceArray,
+    fired: DeviceArray,
+    scores: DeviceArray,
+    dropped: DeviceArray,
+    activation: str,
+    score_threshold: float,
+    block: int = 256,
+    chunk: int = 0,
+) -> None:
     """Which priors have a probability > score_threshold for which class.
 
     loc (B, P, 4), conf (B, P, C): float32 or float16, both the same.   columns: (K,) int32 columns of conf.

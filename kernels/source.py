@@ -12,7 +12,7 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 _FOLDER = Path(__file__).parent
 
 
-def kernel_source(name):
+def kernel_source(name: str) -> str:
     """The text of NAME.cu with common.cuh in front, lines numbered as in the files.
 
     CuPy's disk cache looks at the text alone, so an #include would let it serve old code.

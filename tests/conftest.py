@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,12 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def rng():
     return np.random.default_rng(20260101)
+
+
+@pytest.fixture(params=["edge_ssd.reference", "edge_ssd.backends.cpu_steps"])
+def steps(request):
+    """A module with the steps around the network on the CPU: the definition, then the fast path."""
+    return import_module(request.param)
 
 
 @pytest.fixture(scope="session")

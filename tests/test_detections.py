@@ -79,3 +79,63 @@ def test_arrays_that_do_not_match_are_refused(boxes, scores, labels, message):
 def test_choosing_nothing_gives_no_detections(nothing):
     detections = Detections(np.zeros((3, 4)), [0.9, 0.5, 0.1], [0, 0, 0], (10, 10))
     assert len(detections[nothing]) == 0
+
+
+def some(**changes):
+    fields = {
+        "boxes": [[1, 2, 3, 4], [0, 0, 5, 5]],
+        "scores": [0.9, 0.5],
+        "labels": [2, 0],
+        "image_size": (10, 20),
+    }
+    return Detections(**{**fields, "timestamp_ns": 7, **changes})
+
+
+def test_equal_detections_are_equal_and_hash_alike():
+    assert some() == some()
+    assert some() is not some()
+    assert hash(some()) == hash(some())
+    assert Detections.empty((4, 5)) == Detections.empty((4, 5))
+    assert some(image_size=[10, 20]) == some()
+    assert hash(some(image_size=[10, 20])) == hash(some())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"boxes": [[1, 2, 3, 4], [0, 0, 5, 5.001]]},
+        {"scores": [0.9, 0.4]},
+        {"labels": [2, 1]},
+        {"image_size": (20, 10)},
+        {"timestamp_ns": 8},
+        {"boxes": [[1, 2, 3, 4]], "scores": [0.9], "labels": [2]},  # arrays of another shape
+        {"boxes": np.empty((0, 4)), "scores": [], "labels": []},
+        {"scores": [np.nan, 0.5]},
+    ],
+)
+def test_detections_that_differ_in_anything_are_unequal(changes):
+    assert some(**changes) != some()
+    assert some() != some(**changes)
+
+
+def test_detections_are_unequal_to_anything_else():
+    assert some() != 1
+    assert some() != None  # noqa: E711  (the comparison is what is tested)
+    assert some() != (some().boxes, some().scores)
+
+
+def test_detections_are_members_of_sets_and_keys_of_dicts():
+    assert {some(), some(), some(labels=[2, 1]), some(timestamp_ns=8)} == {
+        some(),
+        some(labels=[2, 1]),
+        some(timestamp_ns=8),
+    }
+    assert {some(): "a"}[some()] == "a"
+
+
+def test_what_is_written_into_the_arrays_does_not_change_the_hash():
+    detections = some()
+    members = {detections}
+    detections.boxes[0, 0] = 0
+    assert detections in members
+    assert detections != some()

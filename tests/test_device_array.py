@@ -62,6 +62,16 @@ def test_what_does_not_fit_is_refused(interface, message):
         Frame(_Shown(**interface))
 
 
+def test_a_gpu_array_equals_itself_alone_whatever_its_owner_compares():
+    owner = np.zeros(3)
+    first, second = (
+        DeviceArray(4096, (48, 64, 3), (192, 3, 1), np.dtype(np.uint8), 0, owner + i) for i in (0, 1)
+    )
+    assert first != second
+    assert len({first, second, first}) == 2
+    assert Frame(first) != Frame(second)
+
+
 def test_rows_are_sliced_without_a_step():
     array = as_image(_Shown())
     assert array[2:10].address == 4096 + 2 * 192

@@ -49,3 +49,21 @@ def test_i420_with_a_pitch_and_odd_quarter_rows_is_split_right():
 def test_what_a_frame_cannot_be_is_refused_by_name(changes, message):
     with pytest.raises(ValueError, match=message):
         Frame(**{"image": np.zeros((4, 4, 3), np.uint8), **changes})
+
+
+def test_a_frame_equals_itself_alone_whatever_its_pixels():
+    image = np.zeros((4, 6, 3), np.uint8)
+    frame, same_pixels, other_shape = Frame(image), Frame(image), Frame(np.zeros((2, 2, 3), np.uint8))
+    assert frame == frame
+    assert frame != same_pixels
+    assert frame != other_shape
+    assert frame != image.tobytes()
+    assert len({frame, frame, same_pixels, other_shape}) == 3
+    assert {frame: 1, same_pixels: 2}[frame] == 1
+
+
+def test_a_frame_of_planes_can_be_compared_and_hashed():
+    planes = np.zeros((4, 6), np.uint8), np.zeros((2, 3, 2), np.uint8)
+    frame = Frame(planes, "nv12")
+    assert frame != Frame(planes, "nv12")
+    assert frame in {frame}

@@ -107,7 +107,7 @@ def test_what_was_written_before_an_error_stays(tmp_path):
 class _InFlight(Detector):
     """A detector of two frames in flight that keeps a record."""
 
-    depth, class_names, timing_ms, copies = (
+    in_flight, class_names, timing_ms, copies = (
         2,
         ("cat",),
         {"preprocess": 1.0, "infer": 1.0, "postprocess": 1.0},
@@ -130,13 +130,13 @@ class _InFlight(Detector):
 
 
 class _Arriving(list):
-    """Frames of a source; `next_is_there` after so many of them."""
+    """Frames of a source; `frame_ready` after so many of them."""
 
     def __init__(self, count, there):
         super().__init__(Frame(np.zeros((4, 4, 3), np.uint8), sequence=i) for i in range(count))
         self._there = iter(there)
 
-    next_is_there = property(lambda self: next(self._there))
+    frame_ready = property(lambda self: next(self._there))
 
 
 def test_the_next_frame_is_submitted_before_one_is_collected():

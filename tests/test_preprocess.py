@@ -1,17 +1,22 @@
-"""Preprocessing of the reference: every pixel format and resize mode, against a literal double-precision one."""
+"""Preprocessing on the CPU: every pixel format and resize mode, both ways against one in double precision."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge_ssd import reference
+from edge_ssd.backends import cpu_steps
+from edge_ssd.device_array import DeviceArray
 from edge_ssd.frames import PIXEL_FORMATS
+from edge_ssd.resize import plan_resize
 from tests.media import random_image
 from tests.specs import example_spec
 
-# CPU and GPU have to agree within this many levels; so has the reference with its definition.
+# CPU and GPU have to agree within this many levels; so have both ways on the CPU.
 TOLERANCE = 0.02
 
 
@@ -57,7 +62,7 @@ def _literal_resize(image, size):
 
 def _literal(image, spec, pixel_format):
     rgb = _literal_rgb(image, pixel_format)
-    plan = reference.plan_resize(rgb.shape[:2], spec.input.size, spec.input.resize)
+    plan = plan_resize(rgb.shape[:2], spec.input.size, spec.input.resize)
     order = (0, 1, 2) if spec.input.color == "rgb" else (2, 1, 0)
     full = np.tile(np.array(spec.input.pad_value), (*spec.input.size, 1))
     (top, left), (height, width) = plan.padding, plan.inner_size
@@ -71,7 +76,7 @@ SIZES = [(48, 64), (36, 10), (300, 300), (90, 1000), (1300, 60), (2, 2), (602, 6
 @pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 @pytest.mark.parametrize("resize", ["stretch", "letterbox"])
-def test_every_format_and_size_equals_the_definition(rng, pixel_format, height, width, resize):
+def test_every_format_and_size_equals_the_definition(steps, rng, pixel_format, height, width, resize):
     spec = example_spec(
         height=60,
         width=80,
@@ -83,7 +88,7 @@ def test_every_format_and_size_equals_the_definition(rng, pixel_format, height, 
     )
     image = random_image(rng, pixel_format, height, width)
     before = image.copy()
-    batch, plan = reference.preprocess(image, spec, pixel_format)
+    batch, plan = steps.preprocess(image, spec, pixel_format)
     assert batch.shape == (1, 3, 60, 80)
     assert batch.dtype == np.float32
     assert plan.source_size == (height, width)
@@ -93,52 +98,68 @@ def test_every_format_and_size_equals_the_definition(rng, pixel_format, height, 
 
 
 @pytest.mark.parametrize("height", [1, 2, 3, 59, 60, 61, 239, 240, 241, 6000])
-def test_tiny_and_huge_images(rng, height):
+def test_tiny_and_huge_images(steps, rng, height):
     spec = example_spec(height=60, width=80)
     image = random_image(rng, "bgr8", height, 7)
-    batch, _ = reference.preprocess(image, spec)
+    batch, _ = steps.preprocess(image, spec)
     assert np.abs(batch - _literal(image, spec, "bgr8")).max() <= TOLERANCE
 
 
-def test_one_pixel_fills_the_input():
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    pixel_format=st.sampled_from(PIXEL_FORMATS),
+    half_size=st.tuples(st.integers(1, 400), st.integers(1, 60)),
+    input_size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
+    resize=st.sampled_from(["stretch", "letterbox"]),
+)
+def test_the_fast_way_equals_the_definition(seed, pixel_format, half_size, input_size, resize):
+    spec = example_spec(height=input_size[0], width=input_size[1], resize=resize, pad_value=(1, 2, 3))
+    image = random_image(np.random.default_rng(seed), pixel_format, 2 * half_size[0], 2 * half_size[1])
+    (batch, plan), (expected, expected_plan) = (
+        steps.preprocess(image, spec, pixel_format) for steps in (cpu_steps, reference)
+    )
+    assert plan == expected_plan
+    assert batch.shape == expected.shape
+    assert batch.dtype == expected.dtype
+    assert np.abs(batch - expected).max() <= TOLERANCE
+
+
+def test_one_pixel_fills_the_input(steps):
     spec = example_spec(mean=(0, 0, 0))
-    batch, _ = reference.preprocess(np.array([[[1, 2, 3]]], np.uint8), spec)
+    batch, _ = steps.preprocess(np.array([[[1, 2, 3]]], np.uint8), spec)
     assert np.allclose(batch[0].transpose(1, 2, 0), [3, 2, 1], atol=1e-4)
 
 
 @pytest.mark.parametrize("pixel_format", PIXEL_FORMATS)
-def test_rows_may_have_any_pitch(rng, pixel_format):
+def test_rows_may_have_any_pitch(steps, rng, pixel_format):
     spec = example_spec(height=30, width=40)
     image = random_image(rng, pixel_format, 48, 64)
     wide = np.zeros((image.shape[0], image.shape[1] + 6, *image.shape[2:]), np.uint8)
     wide[:, : image.shape[1]] = image
     padded = wide[:, : image.shape[1]]
     assert not padded.flags.c_contiguous
-    expected, _ = reference.preprocess(image, spec, pixel_format)
-    assert np.array_equal(reference.preprocess(padded, spec, pixel_format)[0], expected)
+    expected, _ = steps.preprocess(image, spec, pixel_format)
+    assert np.array_equal(steps.preprocess(padded, spec, pixel_format)[0], expected)
 
 
-def test_flipped_and_strided_views_are_taken(rng):
+def test_flipped_and_strided_views_are_taken(steps, rng):
     spec = example_spec(height=30, width=40)
     image = random_image(rng, "bgr8", 50, 70)
     for view in (image[::-1], image[:, ::-1], image[::2, ::3], image[..., ::-1]):
-        expected, _ = reference.preprocess(view.copy(), spec)
-        assert np.array_equal(reference.preprocess(view, spec)[0], expected)
+        expected, _ = steps.preprocess(view.copy(), spec)
+        assert np.array_equal(steps.preprocess(view, spec)[0], expected)
 
 
-def test_planes_may_be_separate_arrays(rng):
+def test_planes_may_be_separate_arrays(steps, rng):
     spec = example_spec(height=30, width=40)
     image = random_image(rng, "nv12", 48, 64)
     planes = (image[:48].copy(), image[48:].reshape(24, 32, 2).copy())
-    assert np.array_equal(
-        reference.preprocess(planes, spec, "nv12")[0], reference.preprocess(image, spec, "nv12")[0]
-    )
+    assert np.array_equal(steps.preprocess(planes, spec, "nv12")[0], steps.preprocess(image, spec, "nv12")[0])
     image = random_image(rng, "i420", 48, 64)
     chroma = image[48:].reshape(2, 24, 32)
     planes = (image[:48].copy(), chroma[0].copy(), chroma[1].copy())
-    assert np.array_equal(
-        reference.preprocess(planes, spec, "i420")[0], reference.preprocess(image, spec, "i420")[0]
-    )
+    assert np.array_equal(steps.preprocess(planes, spec, "i420")[0], steps.preprocess(image, spec, "i420")[0])
 
 
 @pytest.mark.parametrize(
@@ -150,10 +171,10 @@ def test_planes_may_be_separate_arrays(rng):
         ("uyvy", cv2.COLOR_YUV2RGB_UYVY),
     ],
 )
-def test_yuv_is_opencvs_within_one_level(rng, pixel_format, code):
+def test_yuv_is_opencvs_within_one_level(steps, rng, pixel_format, code):
     spec = example_spec(height=48, width=64, mean=(0, 0, 0))
     image = random_image(rng, pixel_format, 48, 64)
-    batch, _ = reference.preprocess(image, spec, pixel_format)
+    batch, _ = steps.preprocess(image, spec, pixel_format)
     assert np.abs(batch[0].transpose(1, 2, 0) - cv2.cvtColor(image, code)).max() <= 1
 
 
@@ -166,28 +187,28 @@ def test_yuv_is_opencvs_within_one_level(rng, pixel_format, code):
         ("bt709", "full", (0.2126, 0.0722), False),
     ],
 )
-def test_color_matrix_and_range(rng, color_matrix, color_range, weights, limited):
+def test_color_matrix_and_range(steps, rng, color_matrix, color_range, weights, limited):
     spec = example_spec(height=48, width=64, mean=(0, 0, 0))
     image = random_image(rng, "nv12", 48, 64)
-    batch, _ = reference.preprocess(image, spec, "nv12", color_matrix, color_range)
+    batch, _ = steps.preprocess(image, spec, "nv12", color_matrix, color_range)
     expected = _literal_rgb(image, "nv12", weights, limited)
     assert np.abs(batch[0].transpose(1, 2, 0) - expected).max() <= TOLERANCE
 
 
-def test_limited_range_black_and_white_by_hand():
+def test_limited_range_black_and_white_by_hand(steps):
     spec = example_spec(height=2, width=2, mean=(0, 0, 0))
     for luma, level in ((16, 0), (235, 255), (0, 0), (255, 255), (126, 110 * 255 / 219)):
         image = np.array([[[luma, 128], [luma, 128]]] * 2, np.uint8)
-        assert np.allclose(reference.preprocess(image, spec, "yuyv")[0], level, atol=1e-3)
+        assert np.allclose(steps.preprocess(image, spec, "yuyv")[0], level, atol=1e-3)
 
 
-def test_out_is_written_in_its_own_dtype(rng):
+def test_out_is_written_in_its_own_dtype(steps, rng):
     spec = example_spec(resize="letterbox", std=(58, 57, 57))
     image = random_image(rng, "bgr8", 40, 100)
     out = np.full((3, 300, 300), 7, np.float16)
-    batch, _ = reference.preprocess(image, spec, out=out)
+    batch, _ = steps.preprocess(image, spec, out=out)
     assert np.shares_memory(batch, out)
-    expected, _ = reference.preprocess(image, spec)
+    expected, _ = steps.preprocess(image, spec)
     assert np.allclose(out, expected[0], atol=2e-3)  # float16 near 2 has steps of 2e-3
 
 
@@ -206,9 +227,15 @@ def test_out_is_written_in_its_own_dtype(rng):
         ((np.zeros((4, 4), np.uint8), np.zeros((2, 2), np.uint8)), "nv12", "expected planes"),
     ],
 )
-def test_images_that_do_not_fit_their_format_are_refused(image, pixel_format, message):
+def test_images_that_do_not_fit_their_format_are_refused(steps, image, pixel_format, message):
     if message is None:  # nine rows are six of luma and three of chroma
-        assert reference.preprocess(image, example_spec(), pixel_format)[1].source_size == (6, 4)
+        assert steps.preprocess(image, example_spec(), pixel_format)[1].source_size == (6, 4)
         return
     with pytest.raises(ValueError, match=message):
-        reference.preprocess(image, example_spec(), pixel_format)
+        steps.preprocess(image, example_spec(), pixel_format)
+
+
+def test_an_image_on_a_gpu_is_refused(steps):
+    image = DeviceArray(4096, (48, 64, 3), (192, 3, 1), np.dtype(np.uint8), 0, None)
+    with pytest.raises(ValueError, match="image: lies on a GPU; pass a copy on the host"):
+        steps.preprocess(image, example_spec())

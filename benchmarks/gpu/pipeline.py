@@ -97,7 +97,7 @@ class Rig:
         self._device, self._batch_size = device, batch_size
         self._backend = CudaBackend(engine, spec, None, device, memory, "spin")
         self.detector = Detector(self._backend)
-        self._batches = [self._camera_frames(seed) for seed in range(self.detector.depth + 1)]
+        self._batches = [self._camera_frames(seed) for seed in range(self.detector.in_flight + 1)]
         noise = np.random.default_rng(0).normal(scale=50, size=(batch_size, 3, *spec.input.size))
         self._alone = capture_network(device, engine, noise.astype(engine.input_dtype))
         self._end = device.event("spin")
@@ -142,7 +142,7 @@ class Rig:
         start, waiting = time.perf_counter(), []
         for i in range(calls):
             waiting.append(self._backend.submit(self._batches[i % len(self._batches)]))
-            if len(waiting) == self.detector.depth:
+            if len(waiting) == self.detector.in_flight:
                 self._backend.collect(waiting.pop(0))
         while waiting:
             self._backend.collect(waiting.pop(0))

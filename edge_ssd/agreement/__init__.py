@@ -1,1 +1,1 @@
-"""What "the same result" means, and whether the forms of a model agree."""
+"""What "the same result" means, and whether the variants of a model agree."""

@@ -1,12 +1,18 @@
-"""The CPU backend: the reference before and after an engine."""
+"""The CPU backend: `cpu_steps` before and after an engine."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from .. import reference
+from ..engines import Engine
+from ..frames import Frame
 from ..priors import make_priors
+from ..resize import ResizePlan
+from ..spec import SsdSpec
 from ..timing import StageTimer
+from . import cpu_steps
 from .batch_result import BatchResult, ImageResult
 from .heads import arrange_heads
 
@@ -16,46 +22,46 @@ class CpuBackend:
 
     engine: see `edge_ssd.engines`.   spec: SsdSpec.   labels: (K,) foreground classes to look for, or None.
 
-    depth: batches in flight that pay, 1: a second one would only wait.   max_batch: images in one call; 0
+    in_flight: batches that pay, 1: a second one would only wait.   max_batch: images in one call; 0
     when any.   allocate: None, frames may lie anywhere.
 
     Runs the network once on zeros, so that an output that does not fit the spec is refused here
     (ValueError) and the first frame is not the slow one.
     """
 
-    depth = 1
+    in_flight = 1
     allocate = None
     on_gpu = False
 
-    def __init__(self, engine, spec, labels=None):
+    def __init__(self, engine: Engine, spec: SsdSpec, labels: np.ndarray | None = None) -> None:
         self.engine, self.spec, self.labels = engine, spec, labels
         self.priors = make_priors(spec)
         self._batch = np.zeros((1, 3, *spec.input.size), engine.input_dtype)
         self.infer(self._batch)
 
     @property
-    def max_batch(self):
+    def max_batch(self) -> int:
+        """Images in one call; 0 when any."""
         return self.engine.max_batch
 
     @property
-    def precision(self):
+    def precision(self) -> str:
         """What the engine computes in."""
         return self.engine.precision
 
     @property
-    def description(self):
+    def description(self) -> str:
         """Engine and device, for a report."""
         return self.engine.description
 
-    def submit(self, frames):
-        """Does the work; returns the ticket, here the result itself. frames: list of Frames."""
+    def submit(self, frames: Sequence[Frame]) -> BatchResult:
+        """Does the work; returns the ticket, here the result itself."""
         timer = StageTimer()
         with timer("preprocess"):
-            if len(frames) == 1:
-                batch, *plans = self.preprocess(frames[0])
-            else:
-                batch = np.empty((len(frames), *self._batch.shape[1:]), self._batch.dtype)
-                plans = [self.preprocess(frame, out)[1] for frame, out in zip(frames, batch)]
+            batch = self._batch
+            if len(frames) != 1:
+                batch = np.empty((len(frames), *batch.shape[1:]), batch.dtype)
+            plans = [self.preprocess(frame, out)[1] for frame, out in zip(frames, batch)]
         with timer("infer"):
             loc, conf = self.infer(batch)
         with timer("postprocess"):
@@ -65,26 +71,30 @@ class CpuBackend:
                 images.append(ImageResult(rows, int(count), int(dropped), plan))
         return BatchResult(images, timer.latest_ms, self._broken_output(images, loc))
 
-    def is_done(self, ticket):
+    def is_done(self, ticket: BatchResult) -> bool:
         """Whether there is nothing to wait for: always."""
         return True
 
-    def collect(self, ticket):
+    def pause(self) -> None:
+        """Between two looks at `is_done`: nothing, there is nothing to wait for."""
+
+    def collect(self, ticket: BatchResult) -> BatchResult:
         """The BatchResult of a ticket."""
         return ticket
 
-    def preprocess(self, frame, out=None):
+    def preprocess(self, frame: Frame, out: np.ndarray | None = None) -> tuple[np.ndarray, ResizePlan]:
         """Frame -> batch (1, 3, H, W) in the engine's dtype, valid until the next call; ResizePlan.
 
         out: (3, H, W) to write into instead.   Raises ValueError for a frame that lies on a GPU.
         """
-        if frame.is_on_device:
+        planes = tuple(plane for plane in frame.planes if isinstance(plane, np.ndarray))
+        if len(planes) < len(frame.planes):
             raise ValueError(
                 "image: lies on a GPU, and this model runs on the CPU; pass a copy on the host "
                 "(torch: .cpu(), CuPy: asnumpy), or load an .engine"
             )
-        return reference.preprocess(
-            frame.image,
+        return cpu_steps.preprocess(
+            planes,
             self.spec,
             frame.pixel_format,
             frame.color_matrix,
@@ -92,19 +102,19 @@ class CpuBackend:
             out=self._batch[0] if out is None else out,
         )
 
-    def infer(self, batch):
+    def infer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, 3, H, W) -> loc (B, P, 4), conf (B, P, C) float32, valid until the next call."""
         return arrange_heads(*self.engine.infer(batch), self.spec, len(self.priors))
 
-    def postprocess(self, loc, conf):
-        """loc (P, 4), conf (P, C) of one image -> rows (max_detections, 6), counts (2,); see `reference`."""
-        return reference.postprocess(loc, conf, self.priors, self.spec, self.labels)
+    def postprocess(self, loc: np.ndarray, conf: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """loc (P, 4), conf (P, C) of one image -> rows (max_detections, 6), counts (2,); see `edge_ssd.reference`."""
+        return cpu_steps.postprocess(loc, conf, self.priors, self.spec, self.labels)
 
-    def _broken_output(self, images, loc):
+    def _broken_output(self, images: list[ImageResult], loc: np.ndarray) -> str:
         if not any(image.dropped for image in images):
             return ""
         return self.spec.outputs.conf if np.isfinite(loc).all() else self.spec.outputs.loc
 
-    def close(self):
+    def close(self) -> None:
         """Frees the engine."""
         self.engine.close()

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import numpy as np
+
 from ..kernels import PostprocessSettings, preprocess_constants
+from ..spec import SsdSpec
 
 
-def postprocess_settings(spec, labels=None):
+def postprocess_settings(
+    spec: SsdSpec, labels: Iterable[int] | np.ndarray | None = None
+) -> PostprocessSettings:
     """The PostprocessSettings of a SsdSpec.
 
     labels: (K,) indices into class_names to look for; all when None.
     Raises ValueError for limits that are beyond the kernels'.
     """
-    labels = range(len(spec.class_names)) if labels is None else sorted(int(label) for label in labels)
+    wanted = range(len(spec.class_names)) if labels is None else sorted(int(label) for label in labels)
     background = spec.background_index
     limits = spec.postprocess
     return PostprocessSettings(
         num_columns=spec.num_columns,
-        columns=tuple(label + (background is not None and label >= background) for label in labels),
-        labels=tuple(labels),
+        columns=tuple(label + (background is not None and label >= background) for label in wanted),
+        labels=tuple(wanted),
         activation=spec.score_activation,
         score_threshold=limits.score_threshold,
         iou_threshold=limits.iou_threshold,
@@ -29,6 +36,6 @@ def postprocess_settings(spec, labels=None):
     )
 
 
-def input_constants(spec):
+def input_constants(spec: SsdSpec) -> np.ndarray:
     """The `constants` of the preprocess kernel, (61,) float32, of a SsdSpec."""
     return preprocess_constants(spec.input.mean, spec.input.std, spec.input.pad_value)

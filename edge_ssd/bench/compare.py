@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from .report import row_name
 
@@ -22,8 +23,11 @@ class Change(NamedTuple):
     stages: dict[str, float]
 
 
-def changes(before, after):
-    """Changes of all rows that both reports measured, slowest first. Raises ValueError when there is none."""
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:
+    """Changes of all rows that both reports measured, slowest first. Raises ValueError when there is none.
+
+    before, after: reports as `read_report` gives them.
+    """
     old, new = _rows(before), _rows(after)
     found = [_change(key, old[key], new[key]) for key in old if key in new]
     if not found:
@@ -31,18 +35,18 @@ def changes(before, after):
     return sorted(found, key=lambda change: change.ratio)
 
 
-def lost_rows(before, after):
+def lost_rows(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Names of rows that were measured before and are not any more."""
     kept = _rows(after)
     return [f"{model}: {row}" for model, row in _rows(before) if (model, row) not in kept]
 
 
-def slower(found, threshold):
+def slower(found: Sequence[Change], threshold: float) -> list[Change]:
     """Those of the Changes whose frame rate fell by more than `threshold` (0.1: a tenth), beyond the noise."""
     return [change for change in found if change.ratio < 1 - threshold and not change.is_noise]
 
 
-def comparable(before, after):
+def comparable(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
     """Sentences on why the figures may not be comparable; empty when nothing speaks against it."""
     for key in ("cpu", "cores", "gpu", "power_mode", "clock_governor"):
         if before["machine"][key] != after["machine"][key]:
@@ -56,7 +60,7 @@ def comparable(before, after):
                 yield f"{when}, {model['name']}: {remark}"
 
 
-def _rows(report):
+def _rows(report: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     return {
         (model["name"], row_name(row)): row
         for model in report["models"]
@@ -65,7 +69,7 @@ def _rows(report):
     }
 
 
-def _change(key, old, new):
+def _change(key: tuple[str, str], old: dict[str, Any], new: dict[str, Any]) -> Change:
     stages = {
         stage: new["stage_ms"][stage]["p50"] / old["stage_ms"][stage]["p50"]
         for stage in _STAGES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class Verdict(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def worst_of(verdicts):
+def worst_of(verdicts: Sequence[Verdict]) -> Verdict:
     """One Verdict for several runs: the worst of each figure, and all remarks once."""
     shares = [verdict.others_share for verdict in verdicts if verdict.others_share is not None]
     remarks = tuple(dict.fromkeys(remark for verdict in verdicts for remark in verdict.remarks))
@@ -50,9 +51,9 @@ class Watch:
     own_cpu_s: function that gives the CPU seconds of the benchmark's own processes so far.
     """
 
-    def __init__(self, own_cpu_s):
+    def __init__(self, own_cpu_s: Callable[[], float]) -> None:
         self._own_cpu_s = own_cpu_s
-        self._times = []
+        self._times: list[float] = []
         self._throttled = throttle_events()
         self._held_back, self._start = gpu_held_back_s(), time.perf_counter()
         rng = np.random.default_rng(0)
@@ -61,13 +62,13 @@ class Watch:
         self._work()
         self._busy_before, self._all_before, self._own_before = *_cpu_seconds(), own_cpu_s()
 
-    def look(self):
+    def look(self) -> None:
         """Times the piece of work once; about 5 ms on one core."""
         start = time.perf_counter()
         self._work()
         self._times.append(time.perf_counter() - start)
 
-    def verdict(self):
+    def verdict(self) -> Verdict:
         """The Verdict on the time since this was made."""
         busy, everything = _cpu_seconds()
         others = None
@@ -84,20 +85,20 @@ class Watch:
         remarks = _remarks(others, spread, slowdown, throttled, held_back)
         return Verdict(others, spread, slowdown, tuple(remarks))
 
-    def _work(self):
+    def _work(self) -> None:
         # Sorting, not a matrix product alone: that would be the thread pool of NumPy's BLAS.
         for _ in range(3):
             np.sort(self._pixels)
         np.einsum("ij,jk->ik", *self._matrices)
 
 
-def processes_cpu_s():
+def processes_cpu_s() -> float:
     """CPU seconds of this process and of those of its children that have ended."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _spread_and_slowdown(times):
+def _spread_and_slowdown(times: Sequence[float]) -> tuple[float, float]:
     if len(times) < 3:
         return 0.0, 0.0
     low, median, high = np.percentile(times, (10, 50, 90))
@@ -106,7 +107,9 @@ def _spread_and_slowdown(times):
     return float((high - low) / median), float(slowdown)
 
 
-def _remarks(others, spread, slowdown, throttled, held_back):
+def _remarks(
+    others: float | None, spread: float, slowdown: float, throttled: int, held_back: dict[str, float]
+) -> Iterator[str]:
     if others is not None and others > _OTHERS_SHARE:
         yield f"noisy: other programs took {others:.0%} of the CPU time"
     if spread > _SPREAD:
@@ -120,7 +123,7 @@ def _remarks(others, spread, slowdown, throttled, held_back):
         yield f"slower towards the end by {slowdown:.0%}: throttled, or disturbed"
 
 
-def _cpu_seconds():
+def _cpu_seconds() -> tuple[float, float]:
     """(busy, all) CPU seconds of all cores since the system started; (0, 0) where it does not tell."""
     try:
         fields = [int(text) for text in _STAT.read_text().splitlines()[0].split()[1:9]]

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
+
+from ..files import StrPath
+
+if TYPE_CHECKING:
+    import onnx
 
 
-def giga_multiply_adds(path):
+def giga_multiply_adds(path: StrPath) -> float | None:
     """Of one image through an ONNX model, in 10^9, as torchvision's documentation counts its "GFLOPS".
 
     None without the onnx package, or where a shape is not known.
@@ -33,7 +39,7 @@ def giga_multiply_adds(path):
     return total / 1e9
 
 
-def _multiply_adds_per_output(node, shapes):
+def _multiply_adds_per_output(node: onnx.NodeProto, shapes: dict[str, tuple[int, ...]]) -> int | None:
     """For one element of its output; 0 for a node that only moves or adds, None where a shape is not known."""
     if node.op_type == "Conv":
         weight = shapes.get(node.input[1])

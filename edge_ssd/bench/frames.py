@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ..sources import open_source
 _MOST_FRAMES = 48
 
 
-def load_images(address, at_most=_MOST_FRAMES):
+def load_images(address: str, at_most: int = _MOST_FRAMES) -> list[np.ndarray]:
     """The first images of a source, a list of BGR arrays. Raises ValueError for a live source: how fast that is, its
     camera decides."""
     with open_source(address) as source:
@@ -38,14 +39,19 @@ class MemorySource:
     images: BGR arrays.   count: frames in all.   allocate: of a Detector, or None.
     """
 
-    def __init__(self, images, count, allocate=None):
+    def __init__(
+        self,
+        images: Sequence[np.ndarray],
+        count: int,
+        allocate: Callable[[tuple[int, ...]], np.ndarray | None] | None = None,
+    ) -> None:
         self._images, self._count, self._allocate = images, count, allocate
 
     def __iter__(self):
         for i in range(self._count):
             yield self.frame(i)
 
-    def frame(self, number):
+    def frame(self, number: int) -> Frame:
         """The Frame of a number."""
         start = time.perf_counter()
         image = self._images[number % len(self._images)]

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-def captured_network(engine, batch):
+import numpy as np
+
+from ..engines import DeviceEngine, Graph
+
+if TYPE_CHECKING:
+    from ..kernels.device import Device
+
+
+def captured_network(engine: DeviceEngine, batch: np.ndarray) -> Callable[[int], None]:
     """function(calls) that runs the network so many times and waits for the last.
 
     engine: a DeviceEngine, see `edge_ssd.engines`.   batch: (B, 3, H, W) on the host, in its input_dtype.
@@ -13,7 +23,7 @@ def captured_network(engine, batch):
     device = Device()
     graph = capture_network(device, engine, batch)
 
-    def run(calls):
+    def run(calls: int) -> None:
         with device.stream:
             for _ in range(calls):
                 graph.launch()
@@ -22,7 +32,7 @@ def captured_network(engine, batch):
     return run
 
 
-def heads_of(device, engine, blob):
+def heads_of(device: Device, engine: DeviceEngine, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The outputs `loc` and `conf`, on the host, for a (1, 3, H, W) float32 blob; (1, ...) each.
 
     An engine that does not take one image gets as many copies of it as it takes.
@@ -36,14 +46,19 @@ def heads_of(device, engine, blob):
     with device.stream:
         outputs = engine.infer(on_device)
     device.stream.synchronize()
-    return tuple(device.to_host(device.as_array(output))[:1] for output in outputs)
+    loc, conf = (device.to_host(device.as_array(output))[:1] for output in outputs)
+    return loc, conf
 
 
-def capture_network(device, engine, batch):
+def capture_network(device: Device, engine: DeviceEngine, batch: np.ndarray) -> Graph:
     """The Graph of one run of the network on a copy of `batch` (on the host) that lies on the device."""
     on_device = device.array(batch)
+
+    def run() -> None:
+        engine.infer(on_device)
+
     with device.stream:
         for _ in range(2):
-            engine.infer(on_device)
+            run()
         device.stream.synchronize()
-        return engine.capture(lambda: engine.infer(on_device))
+        return engine.capture(run)

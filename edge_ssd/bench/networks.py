@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..boxes import encode_boxes
+from ..files import StrPath
+from ..spec import SsdSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..networks.ssd import Ssd
 
 # Columns of conf, background included, by architecture: those of COCO in each.
 COLUMNS = {"ssdlite320_mobilenet_v3_large": 91, "ssd300_vgg16": 81, "ssd512_vgg16": 81}
@@ -15,7 +23,7 @@ COLUMNS = {"ssdlite320_mobilenet_v3_large": 91, "ssd300_vgg16": 81, "ssd512_vgg1
 _BACKGROUND_BIAS, QUIET = 6, 20
 
 
-def random_network(arch):
+def random_network(arch: str) -> tuple[Ssd, SsdSpec]:
     """An `Ssd` with random weights, in evaluation mode, and its SsdSpec.
 
     arch: of COLUMNS. Untrained but for the bias of background, which is the first thing
@@ -33,7 +41,7 @@ def random_network(arch):
     return model, model.spec([f"class {i}" for i in range(1, columns)])
 
 
-def raise_background(network, amount):
+def raise_background(network: nn.Module, amount: float) -> None:
     """Adds `amount` to the background logit of every default box, in place, also in a network that is prepared for
     inference or lies on a GPU: the bias of the last convolution of each predictor."""
     for predictor in network.head.classification_head.module_list:
@@ -41,7 +49,7 @@ def raise_background(network, amount):
         last.bias.data.view(-1, network.num_classes)[:, 0] += amount
 
 
-def offsets_to_one_place(priors):
+def offsets_to_one_place(priors: np.ndarray) -> np.ndarray:
     """loc with which every prior decodes to the same box, so that NMS has to look at every candidate.
 
     priors: (P, 4) float32 cx cy w h. Returns (P, 4) float32, for the variance (0.1, 0.2).
@@ -50,7 +58,7 @@ def offsets_to_one_place(priors):
     return encode_boxes(box, priors, (0.1, 0.2))
 
 
-def save_random_network(arch, folder):
+def save_random_network(arch: str, folder: StrPath) -> Path:
     """The same as ONNX file and as checkpoint, each with its spec, in `folder`: path of the .onnx file."""
     from ..networks.checkpoint import save_checkpoint
     from ..training.export_onnx import export_onnx

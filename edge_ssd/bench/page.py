@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from html import escape
+from typing import Any
 
 from ..files.html import facts, page, picture, table
 from .plots import pictures
@@ -30,8 +32,8 @@ _DESCRIPTIONS = {
 }
 
 
-def html_of(report):
-    """(HTML, {file name: PNG}) of a report."""
+def html_of(report: dict[str, Any]) -> tuple[str, dict[str, bytes]]:
+    """(HTML, {file name: PNG}) of a report as `new_report` and `add_model` make it."""
     machine, parts, files = report["machine"], [], {}
     parts.append(f'<p class="verdict{_broken(report)}">{_quiet(report)}</p>')
     if report["settings"]["note"]:
@@ -50,11 +52,11 @@ def html_of(report):
     return page(f"edge_ssd on {where}", parts), files
 
 
-def _broken(report):
+def _broken(report: dict[str, Any]) -> str:
     return " broken" if any(model["machine_was"]["remarks"] for model in report["models"]) else ""
 
 
-def _quiet(report):
+def _quiet(report: dict[str, Any]) -> str:
     remarks = [
         f"During {model['name']}: {'; '.join(model['machine_was']['remarks'])}."
         for model in report["models"]
@@ -63,7 +65,7 @@ def _quiet(report):
     return escape(" ".join(remarks) or "The machine was quiet, and did not throttle.")
 
 
-def _rows(model):
+def _rows(model: dict[str, Any]) -> str:
     meters = list(dict.fromkeys(meter for row in model["rows"] for meter in row.get("joules_per_frame", {})))
     head = [*_HEAD, *(f"J, {meter}" for meter in meters), *(f"x {fps}" for fps in model["titan_x_fps"])]
     rows = [_cells(row, model, meters) for row in model["rows"] if row["status"] == "ok"]
@@ -72,7 +74,7 @@ def _rows(model):
     return table(head, rows) + (f"<p>Not measured:</p><ul>{rest}</ul>" if rest else "")
 
 
-def _cells(row, model, meters):
+def _cells(row: dict[str, Any], model: dict[str, Any], meters: Sequence[str]) -> list[str]:
     age, network = row["stage_ms"]["age"], row["network_fps"]
     name = f"{escape(row_name(row))}<br><small>{escape(row['description'])}</small>"
     fps = row["fps"]
@@ -87,7 +89,7 @@ def _cells(row, model, meters):
     return cells + [f"{ratio:.2f}" for ratio in ratios(row, model)]
 
 
-def _notes(report, model):
+def _notes(report: dict[str, Any], model: dict[str, Any]) -> Iterator[str]:
     yield (
         "Camera to detections: images in memory, copied once as a camera's driver does, to boxes. Medians of turns "
         'that all rows took in alternation; "of it": of the network\'s own frame rate, turn by turn. Age: '
@@ -101,7 +103,7 @@ def _notes(report, model):
         yield f"Not a network of the paper's: its rate stands by itself. {report['published']['mlperf']}."
 
 
-def _published(report):
+def _published(report: dict[str, Any]) -> str:
     rows = [
         [
             escape(d["name"]),
@@ -116,7 +118,7 @@ def _published(report):
     return table(head, rows, ["published"] * len(rows))
 
 
-def _origin(report):
+def _origin(report: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     machine, settings = report["machine"], report["settings"]
     yield "measured", report["when"]
     for key, value in machine.items():

@@ -3,59 +3,70 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import numpy as np
 
 from .. import reference
+from ..files import StrPath
 from ..machine.cpu import usable_cores
 from ..priors import make_priors
 from ..spec import SsdSpec
 from .frames import MemorySource
 
 
-class PeerRunner:
+class PeerRunner(ABC):
     """cv2.dnn.blobFromImage, the peer's network, softmax and decoding in NumPy, cv2.dnn.NMSBoxesBatched.
 
-    A subclass gives `_network(blob)` -> loc, conf, and `description`.
+    A subclass gives `_network` and `description`.
     Raises ValueError for a spec that this does not follow, and for more than one image at a time.
     """
 
-    at_once = 1
+    in_flight = 1
+    description: str
 
-    def __init__(self, spec, score_threshold, batch):
+    def __init__(self, spec: SsdSpec, score_threshold: float, batch: int) -> None:
         _check_followed(spec)
         if batch != 1:
             raise ValueError("batch: peers are measured with one image at a time")
         self._spec, self._threshold, self._priors = spec, score_threshold, make_priors(spec)
         self._blob = np.random.default_rng(0).normal(size=(1, 3, *spec.input.size)).astype(np.float32)
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Runner."""
         return self._stages(image)[0]
 
-    def heads(self, blob):
+    def heads(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """See Runner."""
         return self._network(blob)
 
-    def run_frames(self, images, calls):
+    def run_frames(self, images: Sequence[np.ndarray], calls: int) -> list[dict[str, float]]:
         """See Runner."""
         times, source = [], MemorySource(images, calls)
         for i in range(calls):
             start = time.perf_counter()
             frame = source.frame(i)
-            _, stages = self._stages(frame.image)
+            _, stages = self._stages(cast(np.ndarray, frame.image))  # MemorySource's is one
             whole = (time.perf_counter() - start) * 1e3
             times.append({"capture": frame.capture_ms, **stages, "age": frame.age_ms(), "frame": whole})
         return times
 
-    def run_network(self, calls):
+    def run_network(self, calls: int) -> None:
         """See Runner."""
         for _ in range(calls):
             self._network(self._blob)
 
-    def _stages(self, image):
+    @abstractmethod
+    def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """loc (1, P, 4), conf (1, P, C) of a (1, 3, H, W) float32 blob."""
+
+    def _stages(
+        self, image: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray, np.ndarray], dict[str, float]]:
         spec = self._spec.input
         started = time.perf_counter()
         blob = cv2.dnn.blobFromImage(image, 1 / spec.std[0], spec.size[::-1], spec.mean, spec.color == "rgb")
@@ -68,7 +79,9 @@ class PeerRunner:
         names = ("preprocess", "infer", "postprocess")
         return found, {name: (b - a) * 1e3 for name, a, b in zip(names, marks, marks[1:])}
 
-    def _finish(self, loc, conf, shape):
+    def _finish(
+        self, loc: np.ndarray, conf: np.ndarray, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         exps = np.exp(conf - conf.max(axis=1, keepdims=True))
         scores = (exps / exps.sum(axis=1, keepdims=True))[:, 1:]
         rows, labels = np.nonzero(scores > self._threshold)
@@ -89,14 +102,14 @@ class PeerRunner:
 class OpenCvRunner(PeerRunner):
     """OpenCV's DNN module on the same ONNX file."""
 
-    def __init__(self, model, score_threshold, batch=1, threads=0):
+    def __init__(self, model: StrPath, score_threshold: float, batch: int = 1, threads: int = 0) -> None:
         super().__init__(SsdSpec.load(Path(model).with_suffix(".json")), score_threshold, batch)
         cv2.setNumThreads(threads or usable_cores())
         self._net = cv2.dnn.readNetFromONNX(for_opencv(model))
         self._outputs = [self._spec.outputs.loc, self._spec.outputs.conf]
         self.description = f"OpenCV {cv2.__version__} DNN + NMSBoxesBatched"
 
-    def _network(self, blob):
+    def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self._net.setInput(blob)
         return self._net.forward(self._outputs)
 
@@ -104,7 +117,7 @@ class OpenCvRunner(PeerRunner):
 class OpenVinoRunner(PeerRunner):
     """OpenVINO with its own defaults on the same ONNX file."""
 
-    def __init__(self, model, score_threshold, batch=1, threads=0):
+    def __init__(self, model: StrPath, score_threshold: float, batch: int = 1, threads: int = 0) -> None:
         import openvino
 
         super().__init__(SsdSpec.load(Path(model).with_suffix(".json")), score_threshold, batch)
@@ -117,7 +130,7 @@ class OpenVinoRunner(PeerRunner):
         self._compiled = compiled
         self.description = f"OpenVINO {openvino.__version__.split('-')[0]}, {precision} + NMSBoxesBatched"
 
-    def _network(self, blob):
+    def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = self._compiled([blob])
         return values[self._spec.outputs.loc], values[self._spec.outputs.conf]
 
@@ -127,7 +140,14 @@ class TorchRunner(PeerRunner):
 
     _how = "eager"
 
-    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
+    def __init__(
+        self,
+        model: StrPath,
+        score_threshold: float,
+        batch: int = 1,
+        threads: int = 0,
+        trust_checkpoint: bool = False,
+    ) -> None:
         import torch
 
         from ..networks.checkpoint import load_model
@@ -139,10 +159,10 @@ class TorchRunner(PeerRunner):
         self._model = self._prepared(network.eval())
         self.description = f"torch {torch.__version__}, {self._how} + NMSBoxesBatched"
 
-    def _prepared(self, network):
+    def _prepared(self, network: Any) -> Any:
         return network
 
-    def _network(self, blob):
+    def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         with self._torch.inference_mode():
             loc, conf = self._model(self._torch.from_numpy(blob))
         return loc.numpy(), conf.numpy()
@@ -153,7 +173,7 @@ class CompiledTorchRunner(TorchRunner):
 
     _how = "compiled"
 
-    def _prepared(self, network):
+    def _prepared(self, network: Any) -> Any:
         compiled = self._torch.compile(network)
         try:
             with self._torch.inference_mode():
@@ -170,7 +190,14 @@ class TorchvisionRunner:
     this torch.
     """
 
-    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
+    def __init__(
+        self,
+        model: StrPath,
+        score_threshold: float,
+        batch: int = 1,
+        threads: int = 0,
+        trust_checkpoint: bool = False,
+    ) -> None:
         import torch
 
         from ..networks.checkpoint import load_model
@@ -193,23 +220,23 @@ class TorchvisionRunner:
         self._model.load_state_dict(network.state_dict())
         self.description = f"torchvision {torchvision.__version__}, eager"
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Runner."""
         with self._torch.inference_mode():
             pixels = self._torch.from_numpy(image).flip(-1).permute(2, 0, 1).float().div(255)
             found = self._model([pixels])[0]
         return found["boxes"].numpy(), found["scores"].numpy(), found["labels"].numpy() - 1
 
-    def heads(self, blob):
+    def heads(self, blob: np.ndarray) -> None:
         """None: its network is not to be had alone."""
 
-    def run_frames(self, images, calls):
+    def run_frames(self, images: Sequence[np.ndarray], calls: int) -> list[dict[str, float]]:
         """See Runner."""
         times, source = [], MemorySource(images, calls)
         for i in range(calls):
             start = time.perf_counter()
             frame = source.frame(i)
-            self.detect(frame.image)
+            self.detect(cast(np.ndarray, frame.image))  # MemorySource's is one
             whole = (time.perf_counter() - start) * 1e3
             times.append({"capture": frame.capture_ms, "age": frame.age_ms(), "frame": whole})
         return times
@@ -217,7 +244,7 @@ class TorchvisionRunner:
     run_network = None
 
 
-def for_opencv(model):
+def for_opencv(model: StrPath) -> np.ndarray:
     """The model as bytes that OpenCV reads: x * HardSigmoid(y) is taken for HardSwish(y) by its importer
     (5.0.0), so HardSigmoid is written out as Clip(alpha * x + beta, 0, 1)."""
     import onnx
@@ -245,7 +272,7 @@ def for_opencv(model):
     return np.frombuffer(graph.SerializeToString(), np.uint8)
 
 
-def _check_followed(spec):
+def _check_followed(spec: SsdSpec) -> None:
     """Raises ValueError for a spec that PeerRunner does not follow."""
     followed = (
         spec.input.resize == "stretch"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -14,7 +18,7 @@ _OURS, _PEERS, _NETWORK, _PAPER = "#4c78a8", "#9aa0a6", "#c6d4e6", "#e45756"
 _STAGE_COLORS = ("#9aa0a6", "#f58518", "#4c78a8", "#54a24b")
 
 
-def pictures(model):
+def pictures(model: dict[str, Any]) -> dict[str, bytes]:
     """{name: PNG bytes} for one model of a report; {} when nothing of it was measured."""
     rows = [row for row in model["rows"] if row["status"] == "ok"]
     if not rows:
@@ -27,7 +31,7 @@ def pictures(model):
     }
 
 
-def _png(draw, model, rows):
+def _png(draw: Callable[..., None], model: dict[str, Any], rows: list[dict[str, Any]]) -> bytes:
     figure = Figure(figsize=(10, 1.8 + 0.42 * max(len(rows), 5)), layout="constrained")
     axes = figure.subplots()
     draw(axes, rows, model)
@@ -39,7 +43,7 @@ def _png(draw, model, rows):
     return buffer.getvalue()
 
 
-def _draw_fps(axes, rows, model):
+def _draw_fps(axes: Axes, rows: list[dict[str, Any]], model: dict[str, Any]) -> None:
     """Bars of frames per second, the network alone behind them; lines where the Titan X was."""
     places = range(len(rows))
     alone = [row["network_fps"]["median"] if row["network_fps"] else 0 for row in rows]
@@ -74,7 +78,7 @@ def _draw_fps(axes, rows, model):
     axes.figure.suptitle(model_title(model))
 
 
-def _draw_stages(axes, rows, model):
+def _draw_stages(axes: Axes, rows: list[dict[str, Any]], model: dict[str, Any]) -> None:
     """Median milliseconds of each stage, one behind the other."""
     starts = [0.0] * len(rows)
     for stage, color in zip(_STAGES, _STAGE_COLORS):
@@ -85,7 +89,7 @@ def _draw_stages(axes, rows, model):
     axes.set_xlabel("milliseconds per call (medians of the stages)")
 
 
-def _draw_latency(axes, rows, model):
+def _draw_latency(axes: Axes, rows: list[dict[str, Any]], model: dict[str, Any]) -> None:
     """How often a frame was how old at its detections, all but the slowest hundredth."""
     for row in rows:
         counts, edges = row["histogram_ms"]["counts"], row["histogram_ms"]["edges"]
@@ -97,7 +101,7 @@ def _draw_latency(axes, rows, model):
     _plain_numbers(axes.xaxis)
 
 
-def _draw_time(axes, rows, model):
+def _draw_time(axes: Axes, rows: list[dict[str, Any]], model: dict[str, Any]) -> None:
     """Frames per second of each turn."""
     for row in rows:
         seconds, fps = zip(*row["fps_over_time"])
@@ -106,16 +110,16 @@ def _draw_time(axes, rows, model):
     _plain_numbers(axes.yaxis)
 
 
-def _plain_numbers(axis):
+def _plain_numbers(axis: Axis) -> None:
     """20, not 2 x 10^1, on a logarithmic axis."""
     for set_formatter in (axis.set_major_formatter, axis.set_minor_formatter):
         set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _line(row):
+def _line(row: dict[str, Any]) -> dict[str, str]:
     return {"linestyle": "-" if row["kind"] == "edge_ssd" else ":"}
 
 
-def _name_rows(axes, rows):
+def _name_rows(axes: Axes, rows: list[dict[str, Any]]) -> None:
     axes.set_yticks(range(len(rows)), [row_name(row) for row in rows])
     axes.invert_yaxis()

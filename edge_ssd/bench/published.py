@@ -45,11 +45,14 @@ MLPERF_ORIN = "SSD-MobileNet-v1 300 on an AGX Orin, MLPerf v2.0, network alone i
 
 # By number of default boxes: FPS (SSD300: early abstract; published, batch 1; batch 8. SSD512: batch 1; batch 8), and
 # 10^9 multiply-adds with 81 columns of conf; 21 of them are a tenth less.
-_OF_THE_PAPER = {8732: ((58, 46, 59), 34.4), 24564: ((19, 22), 98.6)}
+_OF_THE_PAPER: dict[int, tuple[tuple[int, ...], float]] = {
+    8732: ((58, 46, 59), 34.4),
+    24564: ((19, 22), 98.6),
+}
 _OTHER_NETWORK = 0.2
 
 
-def baselines(num_priors, gflops=None):
+def baselines(num_priors: int, gflops: float | None = None) -> tuple[int, ...]:
     """FPS on the Titan X that a network of the paper is compared with: SSD300 and SSD512 with VGG-16.
 
     num_priors: its default boxes.   gflops: of `giga_multiply_adds`, None where that is not known. Others have as

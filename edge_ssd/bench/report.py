@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
-from ..files import replacing
+from ..files import StrPath, replacing
 from ..machine.facts import machine_facts
 from ..priors import make_priors
 from ..spec import SsdSpec
+from .disturbance import Verdict
 from .flops import giga_multiply_adds
 from .published import MLPERF_ORIN, PUBLISHED, TITAN_X, baselines
 
@@ -17,7 +19,7 @@ SCHEMA = "edge_ssd.bench/1"
 SCHEMA_FILE = Path(__file__).with_name("bench.schema.json")
 
 
-def new_report(settings):
+def new_report(settings: dict[str, Any]) -> dict[str, Any]:
     """A report without models. settings: dict of what was asked for."""
     return {
         "schema": SCHEMA,
@@ -33,10 +35,17 @@ def new_report(settings):
     }
 
 
-def add_model(report, model, is_random, rows, verdict, trusted=False):
+def add_model(
+    report: dict[str, Any],
+    model: StrPath,
+    is_random: bool,
+    rows: list[dict[str, Any]],
+    verdict: Verdict,
+    trusted: bool = False,
+) -> None:
     """Adds what `measure` gave of one model file (its spec lies beside it, or in it).
 
-    trusted: of a checkpoint, see `load_checkpoint`.
+    is_random: whether its weights are.   trusted: of a checkpoint, see `load_checkpoint`.
     """
     spec = _spec_of(Path(model), trusted)
     num_priors = len(make_priors(spec))
@@ -58,13 +67,13 @@ def add_model(report, model, is_random, rows, verdict, trusted=False):
     )
 
 
-def write_json(report, path):
+def write_json(report: dict[str, Any], path: StrPath) -> None:
     """Writes the report as a whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def read_report(path):
+def read_report(path: StrPath) -> dict[str, Any]:
     """A report from a file. Raises FileNotFoundError, or ValueError for another kind of file."""
     path = Path(path)
     try:
@@ -76,7 +85,7 @@ def read_report(path):
     return report
 
 
-def text_of(report):
+def text_of(report: dict[str, Any]) -> str:
     """The report as tables for a terminal."""
     machine = report["machine"]
     lines = [
@@ -92,7 +101,7 @@ def text_of(report):
     return "\n".join(lines)
 
 
-def model_title(model):
+def model_title(model: dict[str, Any]) -> str:
     """One line about a network."""
     height, width = model["input"]
     network = "" if model["network"] == model["name"] else f" ({model['network']})"
@@ -104,17 +113,17 @@ def model_title(model):
     return ", ".join(parts)
 
 
-def row_name(row):
+def row_name(row: dict[str, Any]) -> str:
     """Name, precision and batch of a row."""
     return f"{row['name']}, {row['precision']}" + (f", batch {row['batch']}" if row["batch"] > 1 else "")
 
 
-def ratios(row, model):
+def ratios(row: dict[str, Any], model: dict[str, Any]) -> list[float]:
     """FPS of a row by each Titan X figure of its network."""
     return [row["fps"]["median"] / published for published in model["titan_x_fps"]]
 
 
-def _row_text(row, model):
+def _row_text(row: dict[str, Any], model: dict[str, Any]) -> str:
     if row["status"] != "ok":
         return f"  {row_name(row):42s} {row['reason']}"
     network, share = row["network_fps"], row["of_network"]
@@ -128,7 +137,7 @@ def _row_text(row, model):
     return f"  {row_name(row):42s}{figures}  {published}"
 
 
-def _spec_of(path, trusted):
+def _spec_of(path: Path, trusted: bool) -> SsdSpec:
     if path.suffix == ".pt":
         from ..networks.checkpoint import load_model
 

@@ -1,8 +1,9 @@
-"""How one Subject runs in its own process: a Runner, opened by name."""
+"""How one Candidate runs in its own process: a Runner, opened by name."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..detector import Detector
+from ..files import StrPath
 from ..loading import load_backend
 from ..options import DetectorOptions
 from ..pipeline import run_pipeline
@@ -17,25 +19,26 @@ from .frames import MemorySource
 
 
 class Runner(Protocol):
-    """description: engine and device, and how the rest is done.   at_once: frames that the CPU works on at once."""
+    """description: engine and device, and how the rest is done.   in_flight: frames that the CPU works on at once."""
 
     description: str
-    at_once: int
+    in_flight: int
 
-    def detect(self, image) -> Any:
+    def detect(self, image: np.ndarray) -> Any:
         """Detections of a BGR image: boxes (N, 4) x1 y1 x2 y2 in pixels, scores (N,), labels (N,)."""
 
-    def heads(self, blob) -> tuple[np.ndarray, np.ndarray] | None:
+    def heads(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """loc and conf for a (1, 3, H, W) float32 blob; None where they cannot be had."""
 
-    def run_frames(self, images, calls) -> list[dict]:
+    def run_frames(self, images: Sequence[np.ndarray], calls: int) -> list[dict[str, float]]:
         """Milliseconds of each stage of so many frames (or batches).
 
         "frame": from one result to the next, which is less than the sum where stages overlap.   "age": from
         the moment the pixels (of the first image of a batch) were there to the result.
         """
+        ...
 
-    def run_network(self, calls) -> None:
+    def run_network(self, calls: int) -> None:
         """The network alone, so many times."""
 
 
@@ -46,16 +49,16 @@ class DetectorRunner:
 
     def __init__(
         self,
-        model,
-        score_threshold,
-        batch=1,
-        threads=0,
-        engine="auto",
-        precision="auto",
-        in_flight=1,
-        trust_engine=False,
-        trust_checkpoint=False,
-    ):
+        model: StrPath,
+        score_threshold: float,
+        batch: int = 1,
+        threads: int = 0,
+        engine: str = "auto",
+        precision: str = "auto",
+        in_flight: int = 1,
+        trust_engine: bool = False,
+        trust_checkpoint: bool = False,
+    ) -> None:
         options = DetectorOptions(
             score_threshold=score_threshold,
             threads=threads,
@@ -67,20 +70,20 @@ class DetectorRunner:
         )
         self._use(load_backend(model, options), batch)
 
-    def _use(self, backend, batch):
+    def _use(self, backend: Any, batch: int) -> None:
         self._backend, self._batch = backend, batch
         self._parts = getattr(backend, "backends", [backend])  # each with an engine of its own
-        self.at_once = len(self._parts)
+        self.in_flight = len(self._parts)
         self._detector = Detector(backend)
         self.description = self._detector.description
-        self._network = None
+        self._network: Callable[[int], None] | None = None
 
-    def detect(self, image):
+    def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Runner."""
         found = self._detector.detect(image)
         return found.boxes, found.scores, found.labels
 
-    def heads(self, blob):
+    def heads(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See Runner."""
         if self._backend.on_gpu:
             from ..kernels.device import Device
@@ -90,7 +93,7 @@ class DetectorRunner:
         one = self._parts[0]
         return tuple(values.copy() for values in one.infer(blob.astype(one.engine.input_dtype, copy=False)))
 
-    def run_frames(self, images, calls):
+    def run_frames(self, images: Sequence[np.ndarray], calls: int) -> list[dict[str, float]]:
         """See Runner. Through `run_pipeline`, with all that it overlaps."""
         if self._batch > 1:
             return self._run_batches(images, calls)
@@ -117,7 +120,7 @@ class DetectorRunner:
             times.append({**stages, "age": frames[0].age_ms(), "frame": ms})
         return times
 
-    def run_network(self, calls):
+    def run_network(self, calls: int) -> None:
         """See Runner."""
         if self._network is None:
             self._network = self._network_alone()
@@ -133,10 +136,10 @@ class DetectorRunner:
 
             return captured_network(engine, noise)
 
-        threads = ThreadPoolExecutor(self.at_once)
+        threads = ThreadPoolExecutor(self.in_flight)
 
         def run(calls):
-            shares = [len(range(i, calls, self.at_once)) for i in range(self.at_once)]
+            shares = [len(range(i, calls, self.in_flight)) for i in range(self.in_flight)]
             list(threads.map(_infer, engines, repeat(noise), shares))
 
         return run
@@ -150,7 +153,14 @@ def _infer(engine, batch, calls):
 class TorchCpuRunner(DetectorRunner):
     """A checkpoint through this package's torch engine on the CPU, also where there is a GPU."""
 
-    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
+    def __init__(
+        self,
+        model: StrPath,
+        score_threshold: float,
+        batch: int = 1,
+        threads: int = 0,
+        trust_checkpoint: bool = False,
+    ) -> None:
         from ..backends.cpu import CpuBackend
         from ..engines.torch_engine import TorchEngine
 
@@ -162,14 +172,21 @@ class TorchCpuRunner(DetectorRunner):
 class TorchCudaRunner(DetectorRunner):
     """A checkpoint through this package's torch engine on the GPU. Raises ValueError where it would run on the CPU."""
 
-    def __init__(self, model, score_threshold, batch=1, threads=0, trust_checkpoint=False):
+    def __init__(
+        self,
+        model: StrPath,
+        score_threshold: float,
+        batch: int = 1,
+        threads: int = 0,
+        trust_checkpoint: bool = False,
+    ) -> None:
         super().__init__(model, score_threshold, batch, threads, trust_checkpoint=trust_checkpoint)
         if not self._backend.on_gpu:
             raise ValueError("torch or CuPy cannot use the GPU here; edge-ssd doctor says what is missing")
 
 
-def open_runner(subject, **options):
-    """The Runner of a Subject. options: score_threshold, batch, threads."""
+def open_runner(candidate: Any, **options: Any) -> Runner:
+    """The Runner of a Candidate. options: score_threshold, batch, threads."""
     from . import peers
 
     openers = {
@@ -182,4 +199,4 @@ def open_runner(subject, **options):
         "torch_compile": peers.CompiledTorchRunner,
         "torchvision": peers.TorchvisionRunner,
     }
-    return openers[subject.runner](subject.model, **options, **dict(subject.options))
+    return openers[candidate.runner](candidate.model, **options, **dict(candidate.options))

@@ -1,4 +1,4 @@
-"""A Subject in a process of its own, idle between its turns: thread pools of several do not disturb each other."""
+"""A Candidate in a process of its own, idle between its turns: thread pools of several do not disturb each other."""
 
 from __future__ import annotations
 
@@ -7,9 +7,15 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .candidates import Candidate
 
 _START_S = 300  # torch.compile and TensorRT take their time
 _REPLY_S = 300
@@ -24,54 +30,54 @@ class Turn:
     calls: int
     seconds: float
     cpu_s: float
-    times: list[dict] = field(default_factory=list)
+    times: list[dict[str, float]] = field(default_factory=list)
 
 
 class WorkerFailed(RuntimeError):
-    """A Subject that could not be opened or run; the text says why, in one line."""
+    """A Candidate that could not be opened or run; the text says why, in one line."""
 
 
 class Worker:
-    """Opens a Subject and waits for turns.
+    """Opens a Candidate and waits for turns.
 
     images: BGR arrays.   options: score_threshold, batch, threads.   Raises WorkerFailed.
     """
 
-    def __init__(self, subject, images, **options):
+    def __init__(self, candidate: Candidate, images: Sequence[np.ndarray], **options: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, child = context.Pipe()
-        self._process = context.Process(target=_serve, args=(child, subject, images, options), daemon=True)
+        self._process = context.Process(target=_serve, args=(child, candidate, images, options), daemon=True)
         self._process.start()
         child.close()
         self.cpu_s, self.memory_mib = 0.0, 0.0
         try:
-            self.description, self.has_network, self.at_once = self._reply(_START_S)
+            self.description, self.has_network, self.in_flight = self._reply(_START_S)
         except BaseException:
             self.close()
             raise
 
-    def detect(self, count):
+    def detect(self, count: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """[(boxes, scores, labels)] of the first images."""
         return self._ask("detect", count)
 
     @property
-    def process_id(self):
-        """Of the process that runs the Subject."""
+    def process_id(self) -> int | None:
+        """Of the process that runs the Candidate."""
         return self._process.pid
 
-    def heads(self, blob):
+    def heads(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
         """loc, conf of a blob, or None; see Runner."""
         return self._ask("heads", blob)
 
-    def frames(self, calls):
+    def frames(self, calls: int) -> Turn:
         """The Turn of so many frames, or batches."""
         return self._turn("frames", calls)
 
-    def network(self, calls):
+    def network(self, calls: int) -> Turn:
         """The Turn of so many calls of the network alone."""
         return self._turn("network", calls)
 
-    def close(self):
+    def close(self) -> None:
         """Ends the process."""
         with suppress(OSError):
             self._pipe.send(None)
@@ -81,18 +87,18 @@ class Worker:
             self._process.join()
         self._pipe.close()
 
-    def _turn(self, kind, calls):
+    def _turn(self, kind: str, calls: int) -> Turn:
         turn, self.cpu_s, self.memory_mib = self._ask(kind, calls)
         return turn
 
-    def _ask(self, *request):
+    def _ask(self, *request: Any) -> Any:
         try:
             self._pipe.send(request)
         except OSError:
             raise WorkerFailed(self._end_shown()) from None
         return self._reply(_REPLY_S)
 
-    def _reply(self, limit_s):
+    def _reply(self, limit_s: float) -> Any:
         try:
             if not self._pipe.poll(limit_s):
                 self._process.kill()
@@ -109,7 +115,7 @@ class Worker:
         return f"its process ended with exit code {self._process.exitcode}"
 
 
-def _serve(pipe, subject, images, options):
+def _serve(pipe, candidate, images, options):
     from .runners import open_runner
 
     # What libraries print is not the benchmark's; a crash still shows by its exit code.
@@ -117,14 +123,14 @@ def _serve(pipe, subject, images, options):
     for stream in (1, 2):
         os.dup2(quiet, stream)
     try:
-        runner = open_runner(subject, **options)
+        runner = open_runner(candidate, **options)
         answers = {
             "detect": lambda count: [runner.detect(image) for image in images[:count]],
             "heads": runner.heads,
             "frames": lambda calls: _timed(lambda: runner.run_frames(images, calls), calls),
             "network": lambda calls: _timed(lambda: runner.run_network(calls), calls),
         }
-        pipe.send(("", (runner.description, runner.run_network is not None, runner.at_once)))
+        pipe.send(("", (runner.description, runner.run_network is not None, runner.in_flight)))
         while request := pipe.recv():
             kind, argument = request
             pipe.send(("", answers[kind](argument)))
@@ -132,14 +138,14 @@ def _serve(pipe, subject, images, options):
         pipe.send((f"{type(error).__name__}: {' '.join(str(error).split())}"[:300], None))
 
 
-def _timed(work, calls):
+def _timed(work: Callable[[], list | None], calls: int) -> tuple[Turn, float, float]:
     before, start = time.process_time(), time.perf_counter()
     times = work() or []
     seconds, cpu_s = time.perf_counter() - start, time.process_time() - before
     return Turn(calls, seconds, cpu_s, times), time.process_time(), peak_memory_mib()
 
 
-def peak_memory_mib():
+def peak_memory_mib() -> float:
     """Most memory that this process has had resident so far, MiB."""
     status = Path("/proc/self/status")
     if status.is_file():

@@ -4,10 +4,12 @@ They import heavy packages inside `main`, so that `-h` works on a bare install.
 """
 
 import argparse
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
-def new_parser(subparsers, name, text, description):
+def new_parser(subparsers: Any, name: str, text: str, description: str) -> argparse.ArgumentParser:
     """The parser of a command. text: its line in the list of all.   description: shown as it is, examples and all."""
     return subparsers.add_parser(
         name, help=text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -15,7 +17,7 @@ def new_parser(subparsers, name, text, description):
 
 
 @contextmanager
-def plotting():
+def plotting() -> Iterator[None]:
     """Around the import of a plot module: says what to install where matplotlib is missing."""
     try:
         yield

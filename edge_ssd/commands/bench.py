@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..engines.choice import wanted_precision
 from ..machine.cpu import usable_cores
 from . import new_parser
 from .options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DESCRIPTION = """\
 Frames per second and latency of a model on every engine and precision that this machine has, camera to detections
@@ -25,7 +30,7 @@ installed. Each runs in a process of its own; they take turns. Before, each has 
 _SOURCE = "demo://?seed=7&size=640x480&frames=48"
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `bench` to the commands of `edge-ssd`."""
     parser = new_parser(
         subparsers, "bench", "frames per second here, beside peers and the paper's Titan X", DESCRIPTION
@@ -34,7 +39,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
     parser.add_argument(
         "--model",
@@ -57,7 +62,7 @@ def add_arguments(parser):
     parser.add_argument("--out", metavar="DIR", help="bench.html, bench.json and PNG files go there")
 
 
-def _seconds(text):
+def _seconds(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -67,7 +72,7 @@ def _seconds(text):
     return value
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Measures, prints a table and writes the report; 1 when nothing could be measured."""
     from ..bench.frames import load_images
     from ..bench.report import new_report, text_of
@@ -99,7 +104,7 @@ def main(arguments):
     return 0 if any(row["status"] == "ok" for model in report["models"] for row in model["rows"]) else 1
 
 
-def _defaults():
+def _defaults() -> list[str]:
     from importlib.util import find_spec
 
     if find_spec("torch"):
@@ -108,11 +113,19 @@ def _defaults():
     return ["demo"]
 
 
-def _measure(report, model, is_random, images, arguments, progress):
+def _measure(
+    report: dict[str, Any],
+    model: Path,
+    is_random: bool,
+    images: Sequence[np.ndarray],
+    arguments: argparse.Namespace,
+    progress: Callable[[int, int, str], None],
+) -> None:
+    from ..bench.candidates import Limits, candidates_of
     from ..bench.disturbance import worst_of
-    from ..bench.measure import Plan, measure
+    from ..bench.measure import measure
+    from ..bench.plan import Plan
     from ..bench.report import add_model
-    from ..bench.subjects import Limits, subjects_of
 
     rows, verdicts = [], []
     for batch in arguments.batch:
@@ -126,14 +139,14 @@ def _measure(report, model, is_random, images, arguments, progress):
             trust_engine=arguments.trust_engine,
             trust_checkpoint=arguments.trust_checkpoint,
         )
-        subjects = subjects_of(model, limits)
-        measured, verdict = measure(subjects, images, plan)
+        candidates = candidates_of(model, limits)
+        measured, verdict = measure(candidates, images, plan)
         rows += measured
         verdicts.append(verdict)
     add_model(report, model, is_random, rows, worst_of(verdicts), arguments.trust_checkpoint)
 
 
-def _model_file(name, folder):
+def _model_file(name: str, folder: Path) -> tuple[Path, bool]:
     """The file of a model, and whether its weights are random."""
     from ..bench.networks import COLUMNS, save_random_network
     from ..models import model_path
@@ -148,7 +161,7 @@ def _model_file(name, folder):
     return path, False
 
 
-def _write(report, folder):
+def _write(report: dict[str, Any], folder: Path) -> None:
     from ..bench.report import write_json
     from ..files import replacing
 
@@ -169,7 +182,7 @@ def _write(report, folder):
 
 
 @contextmanager
-def _progress():
+def _progress() -> Iterator[Callable[[int, int, str], None]]:
     """A function (done, total, text) that shows a bar on standard error, where that is a terminal."""
     from tqdm import tqdm
 
@@ -177,7 +190,7 @@ def _progress():
         disable=not sys.stderr.isatty(), bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]", leave=False
     )
 
-    def show(done, total, text):
+    def show(done: int, total: int, text: str) -> None:
         bar.total, bar.n = total, done
         bar.set_description_str(text)
 

@@ -21,14 +21,14 @@ TensorRT only compiles it. Beside the engine lies its manifest, which is checked
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `build` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "build", "an ONNX model as an FP16 or INT8 engine", DESCRIPTION)
     add_arguments(parser)
     parser.set_defaults(main=main)
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `build`."""
     parser.add_argument(
         "model", metavar="M.onnx", help="model with its spec beside it; or an engine, to rebuild it"
@@ -51,7 +51,7 @@ def add_arguments(parser):
         "--data",
         default="",
         metavar="D",
-        help="VOC or COCO folder or demo:// for INT8's receipt, the loss of AP",
+        help="VOC or COCO folder or demo:// for INT8's quantization report, the loss of AP",
     )
     parser.add_argument("--split", default="", metavar="S", help="set of images of --data")
     parser.add_argument(
@@ -88,7 +88,7 @@ def add_arguments(parser):
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads; default: all cores")
 
 
-def _add_calibration(parser):
+def _add_calibration(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration",
         default="",
@@ -107,7 +107,7 @@ def _add_calibration(parser):
     )
 
 
-def _number(text):
+def _number(text: str) -> float:
     """NaN, which is in no range, for what is no number."""
     try:
         return float(text)
@@ -115,28 +115,28 @@ def _number(text):
         return math.nan
 
 
-def _points(text):
+def _points(text: str) -> float:
     value = _number(text)
     if not 0 <= value <= 100:
         raise argparse.ArgumentTypeError(f"expected AP points from 0 to 100, got {text!r}")
     return value
 
 
-def _size(text):
+def _size(text: str) -> int:
     value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"expected GiB above 0, got {text!r}")
     return int(value * 2**30)
 
 
-def _capability(text):
+def _capability(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)\.(\d)", text)
     if not found:
         raise argparse.ArgumentTypeError(f"expected a compute capability such as 8.6, got {text!r}")
     return int(found[1]), int(found[2])
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Builds and says what was written; known errors come out as exceptions."""
     from .needs import build_packages, warnings_on_stderr
 
@@ -154,14 +154,14 @@ def main(arguments):
         built = build(BuildOptions(**values, workspace_bytes=arguments.workspace_gib))
     for name, reason in built.islands.items():
         print(f"kept in FP32: {name} ({reason})", file=sys.stderr)
-    for path in filter(None, (built.onnx, built.engine, built.receipt)):
+    for path in filter(None, (built.onnx, built.engine, built.report)):
         print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
     if built.verdict:
         print(built.verdict)
     return 0
 
 
-def _rebuild(engine):
+def _rebuild(engine: str) -> int:
     from ..build_engine.build import rebuild
 
     manifest = rebuild(engine)

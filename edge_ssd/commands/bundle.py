@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from . import new_parser
@@ -18,7 +19,7 @@ in front, such as an INT8 form for the CPU.
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `bundle` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "bundle", "all that a robot needs, in one file", DESCRIPTION)
     parser.add_argument(
@@ -38,7 +39,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Packs and lists what went in; known errors come out as exceptions."""
     from ..model_files.bundle import write_bundle
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import new_parser, plotting
 from .options import ADDRESS, add_split_argument
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
+    from ..datasets.analysis.duplicates import ImageHashes
+    from ..datasets.dataset import Finding
 
 STATS = """\
 Sizes, classes, overlaps and light of a data set, as a table and a picture.
@@ -27,7 +35,7 @@ same name, a box that is there twice.
 _SHOWN = 10
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `data` and its own commands to the commands of `edge-ssd`."""
     parser = subparsers.add_parser("data", help="what is in a data set; what is wrong with it")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -50,14 +58,16 @@ def add_parser(subparsers):
     check.set_defaults(main=check_main)
 
 
-def _add_command(commands, name, text, description):
+def _add_command(
+    commands: argparse._SubParsersAction, name: str, text: str, description: str
+) -> argparse.ArgumentParser:
     parser = new_parser(commands, name, text, description)
     parser.add_argument("data", metavar="D", help=ADDRESS)
     add_split_argument(parser)
     return parser
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Measures and prints the table; known errors come out as exceptions."""
     from ..datasets import open_dataset
     from ..datasets.analysis.statistics import measure, statistics_text
@@ -72,21 +82,21 @@ def main(arguments):
     return 0
 
 
-def check_main(arguments):
+def check_main(arguments: argparse.Namespace) -> int:
     """Prints every problem; raises ValueError with their count when there are any."""
     from ..datasets import open_dataset
-    from ..datasets.analysis.duplicates import take_prints
+    from ..datasets.analysis.duplicates import hash_images
 
     dataset = open_dataset(arguments.data, arguments.split)
     others = [_other(arguments, address, dataset.class_names) for address in arguments.against]
     problems, remarks = dataset.findings(_bar(dataset, "check"))
-    prints, unreadable = take_prints(dataset, _bar(dataset, "decode"))
+    hashes, unreadable = hash_images(dataset, _bar(dataset, "decode"))
     known = {index for index, _ in problems}
     problems += [(index, text) for index, text in unreadable if index not in known]
-    look_alike = _shared(dataset, prints, dataset, None, problems)
+    look_alike = _shared(dataset, hashes, dataset, None, problems)
     for other in others:
-        other_prints, _ = take_prints(other, _bar(other, "decode"))
-        look_alike += _shared(dataset, prints, other, other_prints, problems)
+        other_hashes, _ = hash_images(other, _bar(other, "decode"))
+        look_alike += _shared(dataset, hashes, other, other_hashes, problems)
     for _, text in problems:
         print(text)
     _print_some([f"remark: {text}" for _, text in remarks], "remarks")
@@ -99,14 +109,14 @@ def check_main(arguments):
     if problems:
         text = f"{dataset.address}: {len(problems)} problems in {len(dataset)} images"
         # Without an image to leave out there is nothing to clean.
-        way_out = "" if arguments.clean or bad <= {None} else dataset.way_out()
-        raise ValueError("; ".join(filter(None, [text, way_out])))
+        fix_hint = "" if arguments.clean or bad <= {None} else dataset.fix_hint()
+        raise ValueError("; ".join(filter(None, [text, fix_hint])))
     counts = f"{len(remarks)} remarks, " if remarks else ""
     print(f"{dataset.address}: {len(dataset)} images, no problems; {counts}{len(look_alike)} look alike")
     return 0
 
 
-def _print_some(lines, what):
+def _print_some(lines: list[str], what: str) -> None:
     """Prints the first lines, and how many more there are of `what`."""
     for line in lines[:_SHOWN]:
         print(line)
@@ -114,7 +124,7 @@ def _print_some(lines, what):
         print(f"... and {len(lines) - _SHOWN} more {what}")
 
 
-def _other(arguments, address, class_names):
+def _other(arguments: argparse.Namespace, address: str, class_names: tuple[str, ...]) -> Dataset:
     """The data set that --against names: a split of the same one, or an address."""
     from ..datasets import open_dataset
 
@@ -123,22 +133,28 @@ def _other(arguments, address, class_names):
     return open_dataset(arguments.data, address, class_names)
 
 
-def _shared(dataset, prints, other, other_prints, problems):
+def _shared(
+    dataset: Dataset,
+    hashes: ImageHashes,
+    other: Dataset,
+    other_hashes: ImageHashes | None,
+    problems: list[Finding],
+) -> list[str]:
     """Adds the images that `other` has too to `problems`; returns lines on those that look alike."""
     from ..datasets.analysis.duplicates import identical, look_alikes
 
-    where = "" if other_prints is None else f" of {other.address}"
-    for index, twin in identical(prints, other_prints):
+    where = "" if other_hashes is None else f" of {other.address}"
+    for index, twin in identical(hashes, other_hashes):
         problems.append(
             (index, f"{dataset.image_name(index)}: the same image as {other.image_name(twin)}{where}")
         )
     return [
         f"{dataset.image_name(index)}: looks like {other.image_name(twin)}{where}"
-        for index, twin in look_alikes(prints, other_prints)
+        for index, twin in look_alikes(hashes, other_hashes)
     ]
 
 
-def _bar(dataset, text):
+def _bar(dataset: Dataset, text: str) -> Iterable[int]:
     from tqdm import tqdm
 
     return tqdm(range(len(dataset)), desc=text, unit="image", dynamic_ncols=True, leave=False)

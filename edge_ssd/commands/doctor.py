@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import asdict
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `doctor` to the commands of `edge-ssd`."""
     parser = subparsers.add_parser("doctor", help="what this machine has, and what will run")
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Prints the findings; the exit code is 0 when something will run."""
     from ..doctor import examine, will_run
 

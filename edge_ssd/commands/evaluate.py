@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from . import new_parser, plotting
 from .options import add_cpu_arguments, add_data_arguments, add_trust_arguments
@@ -17,7 +19,7 @@ VOC and COCO average precision of a model, an engine or a checkpoint, and which 
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `eval` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "eval", "average precision on a data set", DESCRIPTION)
     parser.add_argument(
@@ -32,7 +34,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Evaluates and prints the table; known errors come out as exceptions."""
     from ..datasets import open_dataset
     from ..detector import Detector
@@ -49,15 +51,16 @@ def main(arguments):
             raise FileNotFoundError(f"{path}: no such folder to write to")
     model = arguments.model or str(DEMO_MODEL)
     dataset = open_dataset(arguments.data, arguments.split)
-    options = {
-        "threads": arguments.threads,
-        "engine": arguments.engine,
-        "in_flight": arguments.in_flight or 0,
-        "precision": arguments.precision,
-        "trust_engine": arguments.trust_engine,
-        "trust_checkpoint": arguments.trust_checkpoint,
-    }
-    with Detector.load(model, score_threshold=None, **options) as detector:
+    with Detector.load(
+        model,
+        score_threshold=None,
+        threads=arguments.threads,
+        engine=arguments.engine,
+        in_flight=arguments.in_flight or 0,
+        precision=arguments.precision,
+        trust_engine=arguments.trust_engine,
+        trust_checkpoint=arguments.trust_checkpoint,
+    ) as detector:
         predictions = predict(detector, dataset, detector.class_names, progress=True)
         origin = {
             "model": model,
@@ -69,9 +72,9 @@ def main(arguments):
     if arguments.report:
         _write_json(report, arguments.report)
     title = f"{Path(model).name} on {dataset.address}"
-    if arguments.plot:
+    if plot_curves and arguments.plot:
         plot_curves(predictions, arguments.plot, title)
-    if arguments.worst:
+    if plot_worst and arguments.worst:
         plot_worst(predictions, dataset, arguments.worst, title)
     print(f"{model} ({report['engine']}) on {dataset.address}")
     print(report_text(report))
@@ -79,7 +82,7 @@ def main(arguments):
     return 0
 
 
-def _write_json(report, path):
+def _write_json(report: dict[str, Any], path: str) -> None:
     from ..files import replacing
 
     with replacing(path) as partial:

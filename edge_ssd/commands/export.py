@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from .options import add_trust_checkpoint_argument
 
 DESCRIPTION = """\
@@ -10,7 +12,7 @@ scores; it is compared with torch before it is written.
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `export` to the commands of `edge-ssd`."""
     parser = subparsers.add_parser("export", help="a checkpoint as an ONNX model", description=DESCRIPTION)
     parser.add_argument("checkpoint", metavar="RUN/best.pt", help="checkpoint of edge-ssd train")
@@ -21,7 +23,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Exports; returns the exit code. Known errors come out as exceptions."""
     from ..networks.checkpoint import load_model
     from ..training.export_onnx import export_onnx

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `inspect` to the commands of `edge-ssd`."""
     description = "Layers, precisions and sizes of an ONNX model or an engine. Needs no GPU."
     parser = subparsers.add_parser("inspect", help="layers, precisions, sizes", description=description)
@@ -13,7 +14,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Prints what there is to know; known errors come out as exceptions."""
     from .needs import build_packages
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 _OF_BUILD = {"onnx": "onnx", "onnxruntime": "onnxruntime", "google": "protobuf", "cv2": "opencv-python"}
 
 
 @contextmanager
-def build_packages(command):
+def build_packages(command: str) -> Iterator[None]:
     """Around the imports of a command: says what to install where a package of the extra `build` is missing."""
     try:
         yield
@@ -25,7 +26,7 @@ def build_packages(command):
 
 
 @contextmanager
-def warnings_on_stderr():
+def warnings_on_stderr() -> Iterator[None]:
     """Warnings of edge_ssd as lines on standard error, while the block runs."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("warning: %(message)s"))

@@ -9,7 +9,7 @@ from ..options import CPU_ENGINES, PRECISIONS
 ADDRESS = "VOC or COCO folder, or demo://?seed=S&frames=N"
 
 
-def add_cpu_arguments(parser):
+def add_cpu_arguments(parser: argparse.ArgumentParser) -> None:
     """--threads, --engine, --precision and --in-flight, as `Detector.load` takes them; in_flight is None when not
     given."""
     add_threads_argument(parser)
@@ -29,7 +29,7 @@ def add_cpu_arguments(parser):
     )
 
 
-def add_threads_argument(parser):
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
     """--threads."""
     parser.add_argument(
         "--threads",
@@ -40,7 +40,7 @@ def add_threads_argument(parser):
     )
 
 
-def add_precision_argument(parser):
+def add_precision_argument(parser: argparse.ArgumentParser) -> None:
     """--precision of an ONNX model on the CPU."""
     parser.add_argument(
         "--precision",
@@ -51,7 +51,7 @@ def add_precision_argument(parser):
     )
 
 
-def add_trust_arguments(parser):
+def add_trust_arguments(parser: argparse.ArgumentParser) -> None:
     """--trust-engine and --trust-checkpoint: see SECURITY.md."""
     parser.add_argument(
         "--trust-engine",
@@ -61,7 +61,7 @@ def add_trust_arguments(parser):
     add_trust_checkpoint_argument(parser)
 
 
-def add_trust_checkpoint_argument(parser):
+def add_trust_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
     """--trust-checkpoint alone."""
     parser.add_argument(
         "--trust-checkpoint",
@@ -70,34 +70,34 @@ def add_trust_checkpoint_argument(parser):
     )
 
 
-def add_data_arguments(parser, required=True):
+def add_data_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--data and --split."""
     parser.add_argument("--data", required=required, default="", metavar="D", help=ADDRESS)
     add_split_argument(parser)
 
 
-def add_split_argument(parser):
+def add_split_argument(parser: argparse.ArgumentParser) -> None:
     """--split alone, where the address is no option."""
     parser.add_argument(
         "--split", default="", metavar="S", help="VOC: list in ImageSets/Main; COCO: set of the file"
     )
 
 
-def count(text):
+def count(text: str) -> int:
     """A whole number of at least 0, for argparse."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
     return int(text)
 
 
-def positive(text):
+def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
     return int(text)
 
 
-def fraction(text):
+def fraction(text: str) -> float:
     """A number from 0 to 1, for argparse."""
     value = _number(text)
     if not 0 <= value <= 1:
@@ -105,7 +105,7 @@ def fraction(text):
     return value
 
 
-def seconds(text):
+def seconds(text: str) -> float:
     """Seconds of at least 0, for argparse."""
     value = _number(text)
     if not value >= 0:
@@ -120,6 +120,6 @@ def _number(text):
         return float("nan")  # which is in no range
 
 
-def names_list(text):
+def names_list(text: str) -> tuple[str, ...]:
     """Names separated by commas, without the spaces around them."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

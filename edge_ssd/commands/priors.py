@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import new_parser, plotting
 from .options import add_data_arguments, add_trust_checkpoint_argument
+
+if TYPE_CHECKING:
+    from ..datasets.analysis.coverage import Coverage, Objects
+    from ..networks.receptive_field import Field
+    from ..spec import SsdSpec
 
 DESCRIPTION = """\
 Coverage of a data set's objects by default boxes (the share with an IoU above 0.5, and the mean of the best IoU),
@@ -18,7 +26,7 @@ by class and size, and how each level's boxes lie on what its cells see. --fit m
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `priors` to the commands of `edge-ssd`."""
     parser = new_parser(
         subparsers, "priors", "coverage of a data set by default boxes; fitted ones", DESCRIPTION
@@ -46,7 +54,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def add_layout_arguments(parser):
+def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that give a network other maps than its usual ones."""
     parser.add_argument(
         "--input-size", default="", metavar="N", help="side of the network's input, or HEIGHTxWIDTH"
@@ -60,7 +68,7 @@ def add_layout_arguments(parser):
     )
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Prints the tables; known errors come out as exceptions."""
     from tqdm import tqdm
 
@@ -76,7 +84,7 @@ def main(arguments):
     print(f"{dataset.address}: {len(objects.boxes)} objects")
     coverage = _report(f"boxes of {spec.name}, {len(make_priors(spec))}", objects, spec, fields)
     if arguments.fit or arguments.align:
-        spec, fields = _improved(arguments, spec, objects, fields)
+        spec = _improved(arguments, spec, objects, fields)
         what = " and ".join(["fitted"] * arguments.fit + ["aligned"] * arguments.align)
         coverage = _report(f"boxes, {what}, {len(make_priors(spec))}", objects, spec, fields)
     if arguments.out:
@@ -89,7 +97,7 @@ def main(arguments):
     return 0
 
 
-def _start(arguments, class_names):
+def _start(arguments: argparse.Namespace, class_names: tuple[str, ...]) -> tuple[SsdSpec, list[Field] | None]:
     """The spec whose boxes are measured, with the classes of the data set, and the fields of its levels; None
     for a model that may come from anywhere."""
     if arguments.model:
@@ -111,7 +119,7 @@ def _start(arguments, class_names):
     return model.spec(class_names), receptive_fields(arguments.arch, options["finest_stride"])
 
 
-def _spec_of(path, trusted):
+def _spec_of(path: Path, trusted: bool) -> SsdSpec:
     from ..spec import SsdSpec
 
     if path.suffix == ".pt":
@@ -121,7 +129,9 @@ def _spec_of(path, trusted):
     return SsdSpec.load(path.with_suffix(".json") if path.suffix == ".onnx" else path)
 
 
-def _improved(arguments, spec, objects, fields):
+def _improved(
+    arguments: argparse.Namespace, spec: SsdSpec, objects: Objects, fields: list[Field] | None
+) -> SsdSpec:
     from ..datasets.analysis.coverage import fit_levels
     from ..networks.receptive_field import aligned
     from ..spec import PriorSpec
@@ -136,12 +146,12 @@ def _improved(arguments, spec, objects, fields):
             replace(level, sizes=tuple((round(w, 2), round(h, 2)) for w, h in found.tolist()))
             for level, found in zip(levels, sizes)
         )
-    if arguments.align:
+    if arguments.align and fields:
         levels = aligned(levels, fields)
-    return replace(spec, priors=PriorSpec(levels)), fields
+    return replace(spec, priors=PriorSpec(levels))
 
 
-def _report(title, objects, spec, fields):
+def _report(title: str, objects: Objects, spec: SsdSpec, fields: list[Field] | None) -> Coverage:
     from ..datasets.analysis.coverage import coverage_text, measure_coverage
     from ..priors import make_priors
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from shlex import quote
 
 from . import new_parser
@@ -16,7 +17,7 @@ Training on other classes starts from the downloaded weights: edge-ssd train --w
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `pull` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "pull", "published COCO weights as a model", DESCRIPTION)
     parser.add_argument("name", metavar="NAME", help="ssd300-coco (140 MB) or ssdlite320-coco (14 MB)")
@@ -25,7 +26,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Downloads and converts; returns the exit code. Known errors come out as exceptions."""
     from ..training.published import PUBLISHED, pull
 

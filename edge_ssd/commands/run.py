@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager
+from typing import Any
 from urllib.parse import unquote
 
 from ..models import DEMO_MODEL
@@ -26,7 +28,7 @@ Without --output and --show, the detections go to standard output as JSON lines,
 """
 
 
-def add_arguments(parser):
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `run`."""
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--camera", metavar="N", help="camera number or device, such as 0 or /dev/video0")
@@ -87,7 +89,7 @@ def add_arguments(parser):
     )
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: Any) -> None:
     """Adds `run` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "run", "camera, stream, video or images to detections", DESCRIPTION)
     add_arguments(parser)
@@ -98,7 +100,7 @@ class WrongUse(ValueError):
     """Arguments that do not go together."""
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Runs; returns the exit code. Known errors come out as exceptions."""
     _quiet_libraries()
     from ..options import UnknownClass

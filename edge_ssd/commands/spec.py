@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ Draft NAME.json for NAME.onnx, from what the model tells and the options below; 
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `spec` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "spec", "draft the spec of an ONNX model from elsewhere", DESCRIPTION)
     parser.add_argument("model", metavar="M.onnx")
@@ -70,7 +71,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Writes the draft; the guesses go to standard error."""
     from ..spec_draft import DraftOptions, draft_spec
 

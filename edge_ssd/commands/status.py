@@ -6,6 +6,13 @@ import logging
 import shutil
 import sys
 import time
+from collections.abc import Sequence
+from threading import RLock
+from typing import TextIO
+
+from ..detector import Detector
+from ..pipeline import RunStatistics
+from ..sources import Source
 
 _ERASE_REST = "\x1b[K"  # of the line, right of the cursor
 
@@ -22,8 +29,9 @@ class StatusLine(logging.Handler):
     or whose reader has gone is no reason to end a run: it gets nothing more.
     """
 
-    def __init__(self, source, stream=None):
+    def __init__(self, source: Source, stream: TextIO | None = None) -> None:
         super().__init__(logging.INFO)
+        self._showing = RLock()
         self._source = source
         self._stream = stream or sys.stderr  # None when the program was started without one
         self._is_terminal = self._stream is not None and self._stream.isatty()
@@ -31,7 +39,7 @@ class StatusLine(logging.Handler):
         self._next = time.monotonic() + (0 if self._is_terminal else self._interval_s)
         self._shown = ""
 
-    def update(self, statistics):
+    def update(self, statistics: RunStatistics) -> None:
         """Shows where the run is, when it is time to."""
         if time.monotonic() < self._next:
             return
@@ -42,24 +50,24 @@ class StatusLine(logging.Handler):
             return
         # A line that wraps could not be rewritten.
         text = text[: shutil.get_terminal_size().columns - 1]
-        with self.lock:
+        with self._showing:
             self._write(f"\r{text}{_ERASE_REST}")
             self._shown = text
 
-    def show(self, text):
+    def show(self, text: str) -> None:
         """Prints whole lines, above the status line."""
-        with self.lock:
+        with self._showing:
             if self._shown:
                 self._write(f"\r{_ERASE_REST}{text}\n{self._shown}")
             else:
                 self._write(f"{text}\n")
 
-    def emit(self, record):
+    def emit(self, record: logging.LogRecord) -> None:
         self.show(self.format(record))
 
-    def clear(self):
+    def clear(self) -> None:
         """Takes the line off the terminal."""
-        with self.lock:
+        with self._showing:
             if self._shown:
                 self._write(f"\r{_ERASE_REST}")
             self._shown = ""
@@ -74,8 +82,10 @@ class StatusLine(logging.Handler):
             self._stream = None
 
 
-def status_text(statistics, source):
+def status_text(statistics: RunStatistics, source: Source) -> str:
     """One line: frames, FPS, stage times, age, drops, and what the latest frame shows."""
+    if (latest := statistics.latest) is None:
+        return "no frame yet"
     total = f"/{source.frame_count}" if source.frame_count else ""
     stages = {stage: stats.mean() for stage, stats in statistics.stage_ms.items()}
     parts = [
@@ -83,14 +93,14 @@ def status_text(statistics, source):
         f"{statistics.recent_fps:.1f} FPS",
         f"capture {stages['capture']:.1f} pre {stages['preprocess']:.1f} net {stages['infer']:.1f} "
         f"post {stages['postprocess']:.1f} ms",
-        f"age {statistics.latest.timing_ms['age']:.0f} ms",
+        f"age {latest.timing_ms['age']:.0f} ms",
         f"dropped {source.dropped}",
     ]
     if source.skipped:
         parts.append(f"skipped {source.skipped}")
     if source.reopened:
         parts.append(f"reopened {source.reopened}")
-    return " | ".join(parts) + " | " + _detections_shown(statistics.latest)
+    return " | ".join(parts) + " | " + _detections_shown(latest)
 
 
 def _detections_shown(result, at_most=4):
@@ -99,7 +109,9 @@ def _detections_shown(result, at_most=4):
     return (", ".join(found[:at_most]) + rest) or "nothing"
 
 
-def summary_text(statistics, source, detector, outputs, stopped):
+def summary_text(
+    statistics: RunStatistics, source: Source, detector: Detector, outputs: Sequence[str], stopped: bool
+) -> str:
     """Several lines: what ran, how fast, percentiles per stage, what was found and what was lost."""
     lines = [
         f"{statistics.frames} frames in {statistics.seconds:.1f} s: {statistics.fps:.1f} FPS"

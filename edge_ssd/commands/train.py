@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 from . import new_parser
 from .options import add_data_arguments, add_trust_checkpoint_argument
 from .priors import add_layout_arguments
+
+if TYPE_CHECKING:
+    from ..training.options import RunOptions
 
 DESCRIPTION = """\
 Train an SSD. The data are checked before the first epoch. RUN gets last.pt, best.pt, metrics.jsonl and curve.png.
@@ -59,7 +65,7 @@ _RUNTIME_ERRORS = {
 }
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `train` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "train", "train an SSD on a data set", DESCRIPTION)
     add_data_arguments(parser, required=False)
@@ -110,7 +116,7 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Trains; returns the exit code. Known errors come out as exceptions."""
     from ..training.run import RunOptions, train
 
@@ -133,7 +139,7 @@ def main(arguments):
 
 
 @contextmanager
-def _stopped_and_failed(run):
+def _stopped_and_failed(run: RunOptions) -> Iterator[None]:
     """Ctrl-C and SIGTERM say how to go on; failures of torch and its workers are one line with a next step."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

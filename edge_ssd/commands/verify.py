@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import new_parser
 from .options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..agreement.variants import Difference, Variant
+    from ..engines.choice import CpuEngine
+    from ..options import DetectorOptions
 
 DESCRIPTION = """\
 Compare every form of a model with the model itself in ONNX Runtime, step by step, on the same images: engines, and
@@ -20,7 +31,7 @@ not run at all; and when nothing could be compared. What only this machine lacks
 """
 
 
-def add_parser(subparsers):
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `verify` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "verify", "the same images through every form of a model", DESCRIPTION)
     parser.add_argument("model", metavar="M.onnx", help="the truth")
@@ -43,12 +54,12 @@ def add_parser(subparsers):
     parser.set_defaults(main=main)
 
 
-def main(arguments):
+def main(arguments: argparse.Namespace) -> int:
     """Prints the table; the exit code is 1 when a form departs or does not run, or nothing was compared."""
     from .needs import build_packages, warnings_on_stderr
 
     with warnings_on_stderr(), build_packages("verify"):
-        from ..agreement.variants import OPTIONS, TRUTH_ENGINE, Form, comparisons, forms_beside
+        from ..agreement.variants import OPTIONS, TRUTH_ENGINE, Variant, comparisons, variants_beside
         from ..build_engine.images import read_some
         from ..engines.choice import usable_cpu_engines
 
@@ -58,14 +69,14 @@ def main(arguments):
             trust_engine=arguments.trust_engine,
             trust_checkpoint=arguments.trust_checkpoint,
         )
-        truth = Form(_file(arguments.model), options)
+        truth = Variant(_file(arguments.model), options)
         images = read_some(arguments.images, arguments.most)
         print(
             f"{arguments.model} in {truth.backend.engine.description}, on {len(images)} images of {arguments.images}"
         )
         engines = usable_cpu_engines(arguments.precision)
         named = [_file(form) for form in arguments.forms]
-        beside = forms_beside(truth.path)
+        beside = variants_beside(truth.path)
         _say_what_is_not_compared(named or beside)
         pairs = comparisons(named or [truth.path, *beside], engines)
         as_it_is = [(truth.path, TRUTH_ENGINE), (truth.path, None)]
@@ -81,7 +92,7 @@ def main(arguments):
     return 1 if wrong else 0
 
 
-def _file(name):
+def _file(name: str) -> Path:
     """The file to run: of a model that comes with the package, or of a bundle, the one that stands behind it."""
     from ..model_files.bundle import open_bundle
     from ..models import model_path
@@ -90,12 +101,18 @@ def _file(name):
     return open_bundle(path) if path.suffix == ".zip" else path
 
 
-def _compare_all(truth, pairs, images, options, named):
-    """(number of forms that were compared, [what is wrong with one]); prints each.
+def _compare_all(
+    truth: Variant,
+    pairs: Iterable[tuple[Path, CpuEngine | None]],
+    images: Sequence[np.ndarray],
+    options: DetectorOptions,
+    named: bool,
+) -> tuple[int, list[str]]:
+    """(number of variants that were compared, [what is wrong with one]); prints each.
 
     pairs: see `comparisons`.   named: whether the user named them; one that this machine cannot run is then an error.
     """
-    from ..agreement.variants import Form, check_plan, compare
+    from ..agreement.variants import Variant, check_plan, compare
     from ..model_files.manifest import EngineMismatch
 
     compared, wrong = 0, []
@@ -103,8 +120,8 @@ def _compare_all(truth, pairs, images, options, named):
         try:
             if path.suffix == ".engine":
                 check_plan(path)
-            form = Form(path, options, engine)
-            differences = compare(truth, form, images)
+            variant = Variant(path, options, engine)
+            differences = compare(truth, variant, images)
         except (ImportError, OSError, ValueError) as error:
             # A broken file is one everywhere; the rest is this machine's.
             is_broken = isinstance(error, (FileNotFoundError, ValueError))
@@ -117,15 +134,15 @@ def _compare_all(truth, pairs, images, options, named):
                 raise
             print(f"{path.name}: not compared: {error}")
             continue
-        wrong += _print_form(form, differences)
-        form.backend.close()
+        wrong += _print_variant(variant, differences)
+        variant.backend.close()
         compared += 1
     return compared, wrong
 
 
-def _print_form(form, differences):
-    """Prints the rows of one form; returns [what departs first], or []."""
-    print(f"{form.path.name} ({form.precision}, {form.backend.engine.description})")
+def _print_variant(variant: Variant, differences: Sequence[Difference]) -> list[str]:
+    """Prints the rows of one variant; returns [what departs first], or []."""
+    print(f"{variant.path.name} ({variant.precision}, {variant.backend.engine.description})")
     for difference in differences:
         mark = "DEPARTS" if difference.departs else "ok"
         print(
@@ -135,20 +152,20 @@ def _print_form(form, differences):
     first = next((difference for difference in differences if difference.departs), None)
     return (
         [
-            f"{form.path.name} departs first in {first.step} ({first.value:.3g}, limit {first.limit:.3g}; "
-            f"{form.backend.engine.description})"
+            f"{variant.path.name} departs first in {first.step} ({first.value:.3g}, limit {first.limit:.3g}; "
+            f"{variant.backend.engine.description})"
         ]
         if first
         else []
     )
 
 
-def _say_what_is_not_compared(forms):
+def _say_what_is_not_compared(variants: Sequence[Path]) -> None:
     from ..engines.choice import openvino_precisions
     from ..machine.gpu import gpu_info
 
-    suffixes = {form.suffix for form in forms}
-    if not forms:
+    suffixes = {variant.suffix for variant in variants}
+    if not variants:
         print("FP16, INT8: not compared; none lies beside the model (edge-ssd build makes them)")
     if not openvino_precisions():
         print("OpenVINO: not compared; it is not installed (pip install edge-ssd[openvino])")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..files import StrPath
 from .dataset import Dataset, Truth
 
 __all__ = ["Dataset", "Truth", "open_dataset"]
 
 
-def open_dataset(address, split="", class_names=()):
+def open_dataset(address: StrPath, split: str = "", class_names: Sequence[str] = ()) -> Dataset:
     """The data set at `address`.
 
     address: demo://?frames=N&..., or a folder: PASCAL VOC (Annotations, JPEGImages, ImageSets/Main) or
@@ -22,7 +24,7 @@ def open_dataset(address, split="", class_names=()):
     OpenCV. The content is looked at by `check`.
     """
     try:
-        return _kind_of(str(address))(address, split, tuple(class_names))
+        return _kind_of(str(address))(str(address), split, tuple(class_names))
     except ModuleNotFoundError as error:
         if error.name != "cv2":
             raise
@@ -32,7 +34,7 @@ def open_dataset(address, split="", class_names=()):
         ) from None
 
 
-def _kind_of(address):
+def _kind_of(address: str) -> Callable[[str, str, tuple[str, ...]], Dataset]:
     """The class of the data set at an address."""
     if address.startswith("demo:"):
         from .demo import DemoDataset
@@ -56,7 +58,7 @@ def _kind_of(address):
     )
 
 
-def _other_layout(folder):
+def _other_layout(folder: Path) -> str:
     """What a folder holds that is neither VOC nor COCO, and how to make it one of them, for a message."""
     exported = next(folder.glob("*/_annotations.coco.json"), None)
     if exported:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ..files.image import UPRIGHT, read_header
+from ..files import StrPath
+from ..files.image import UPRIGHT, ImageHeader, read_header
+from .dataset import Annotation, Dataset, Finding
 
 # Beyond the image by as much as a file that counts from 0 where 1 was meant, or the reverse; such
 # boxes are clipped. Farther out, the box belongs to another image or another size of it.
@@ -16,14 +19,19 @@ _SHARE_LIMIT = 1.5
 _BURN_IN = "burn it in (mogrify -auto-orient)"
 
 
-def inspect(dataset, image_path, indices=None):
+def inspect(
+    dataset: Dataset, image_path: Callable[[int], StrPath], indices: Iterable[int] | None = None
+) -> tuple[list[Finding], list[Finding]]:
     """What is wrong with a data set of files, and what is odd about it.
 
     image_path: function of the index.   indices: to go over, such as a progress bar.
     Returns (problems, remarks), lists of (index, text) with one problem for each offending image; index None for
     the set as a whole. A problem stops a training, a remark is for people to judge.
     """
-    problems, remarks, seen, odd_headers = [], [], set(), {}
+    problems: list[Finding] = []
+    remarks: list[Finding] = []
+    seen: set[str] = set()
+    odd_headers: dict[int, ImageHeader] = {}
     for index in range(len(dataset)) if indices is None else indices:
         try:
             found = dataset.annotation(index)
@@ -43,7 +51,7 @@ def inspect(dataset, image_path, indices=None):
     return problems, [(None, text) for text in of_set] + remarks
 
 
-def _size_problem(header, in_annotation):
+def _size_problem(header: ImageHeader, in_annotation: tuple[int, int]) -> str:
     if tuple(header.size) == tuple(in_annotation):
         return ""
     (height, width), (rows, columns) = header.size, in_annotation
@@ -53,7 +61,7 @@ def _size_problem(header, in_annotation):
     return text
 
 
-def _box_problem(found, class_names):
+def _box_problem(found: Annotation, class_names: tuple[str, ...]) -> str:
     """The first thing wrong with the objects of an image; empty for nothing."""
     height, width = found.image_size
     for box, name in zip(found.boxes, found.names):
@@ -73,7 +81,7 @@ def _box_problem(found, class_names):
     return ""
 
 
-def _repeated_boxes(found):
+def _repeated_boxes(found: Annotation) -> list[str]:
     """A line for each box that an image has more than once, under one name or several."""
     names = defaultdict(list)
     for box, name in zip(found.boxes.tolist(), found.names):
@@ -85,13 +93,13 @@ def _repeated_boxes(found):
     ]
 
 
-def _set_problems(dataset, seen):
+def _set_problems(dataset: Dataset, seen: set[str]) -> list[str]:
     if not len(dataset):
         return ["no images"]
     return [] if seen else ["no image has a box"]
 
 
-def _name_remarks(dataset, seen):
+def _name_remarks(dataset: Dataset, seen: set[str]) -> list[str]:
     """Classes that nothing shows, and names that people would read as one."""
     missing = [name for name in dataset.class_names if name not in seen]
     lines = []
@@ -108,8 +116,8 @@ def _name_remarks(dataset, seen):
     return lines
 
 
-def _header_remarks(dataset, headers):
-    """Images whose pixels are not read as people see them; headers: dict index -> ImageHeader."""
+def _header_remarks(dataset: Dataset, headers: dict[int, ImageHeader]) -> list[str]:
+    """Images whose pixels are not read as people see them; headers: by index."""
     lines = []
     turned = [index for index, header in headers.items() if header.orientation != UPRIGHT]
     if turned:
@@ -126,6 +134,6 @@ def _header_remarks(dataset, headers):
     return lines
 
 
-def _many(dataset, indices):
+def _many(dataset: Dataset, indices: list[int]) -> str:
     count = "1 image" if len(indices) == 1 else f"{len(indices)} images"
     return f"{count} ({dataset.image_name(indices[0])}{', ...' if len(indices) > 1 else ''})"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from ..files import replacing
-from .dataset import Annotation
+from ..files import StrPath, replacing
+from .dataset import Annotation, Finding
 from .folder import FolderDataset
 
 # What is kept of the annotation file, which may be hundreds of megabytes in each process: no polygons, no captions.
@@ -26,7 +28,7 @@ class CocoDataset(FolderDataset):
 
     difficult_is_crowd = True
 
-    def __init__(self, folder, split="", class_names=()):
+    def __init__(self, folder: StrPath, split: str = "", class_names: Sequence[str] = ()) -> None:
         folder = Path(folder)
         self._file = _annotation_file(folder, split)
         content = _read_json(self._file)
@@ -45,10 +47,10 @@ class CocoDataset(FolderDataset):
         clean = self._file.with_stem(f"{self._file.stem}-clean")
         super().__init__(folder, split, str(self._file), class_names or self._category_names, clean)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._images)
 
-    def annotation(self, index):
+    def annotation(self, index: int) -> Annotation:
         image = self._images[index]
         try:
             if image["id"] in self._wrong:
@@ -64,12 +66,12 @@ class CocoDataset(FolderDataset):
         names = tuple(self._category_names[number] for number in objects[:, 5].astype(int))
         return Annotation(boxes, names, objects[:, 6].astype(bool), size)
 
-    def areas(self, index):
+    def areas(self, index: int) -> np.ndarray:
         """(N,) float64: `area` of the file, mostly that of the mask, as COCO's own scoring takes it."""
         self.annotation(index)  # raises what is wrong with the image's entries
         return self._objects.get(self._images[index]["id"], _NO_OBJECTS)[:, 4].copy()
 
-    def findings(self, indices=None):
+    def findings(self, indices: Iterable[int] | None = None) -> tuple[list[Finding], list[Finding]]:
         problems, remarks = super().findings(indices)
         counts = Counter(image["id"] for image in self._images)
         problems += [
@@ -85,7 +87,7 @@ class CocoDataset(FolderDataset):
             problems.append((None, self._stray_problem(strays, counts)))
         return problems, remarks
 
-    def _stray_problem(self, strays, known):
+    def _stray_problem(self, strays: list[Any], known: Collection[Any]) -> str:
         """Of annotations that would vanish. strays: image_ids that no image has.   known: ids of the images."""
         as_text = {str(key): key for key in known}
         stray = next((key for key in strays if str(key) in as_text), strays[0])
@@ -94,7 +96,7 @@ class CocoDataset(FolderDataset):
             text += f"; the images have {as_text[str(stray)]!r}: expected the same type"
         return text
 
-    def write_part(self, indices, path):
+    def write_part(self, indices: Sequence[int], path: StrPath) -> None:
         content = _read_json(self._file)
         everything = sorted(content["images"], key=_by_id)
         # Below the data set's folder, so that they are found under whatever name the part has.
@@ -109,14 +111,14 @@ class CocoDataset(FolderDataset):
         with replacing(path) as temporary:
             temporary.write_text(json.dumps(part) + "\n", encoding="utf-8")
 
-    def _image_path(self, index):
+    def _image_path(self, index: int) -> Path:
         name = PurePosixPath(str(self._images[index].get("file_name", "")))
         if name.is_absolute() or ".." in name.parts:
             raise ValueError(f"{self._file}: file_name: expected a path below the images' folder, got {name}")
         return self._image_folder / name
 
 
-def _annotation_file(folder, split):
+def _annotation_file(folder: Path, split: str) -> Path:
     """annotations/<anything>_<split>.json; the instances where there are others, such as captions."""
     files = sorted((folder / "annotations").glob("*.json"))
     names = [path.stem for path in files]
@@ -130,7 +132,7 @@ def _annotation_file(folder, split):
     return fitting[0]
 
 
-def _by_id(entry):
+def _by_id(entry: dict[str, Any]) -> tuple[bool, Any]:
     """A key to sort by that takes numbers and texts."""
     return isinstance(entry["id"], str), entry["id"]
 
@@ -155,7 +157,7 @@ def _group_objects(annotations, numbers):
     return {key: np.array(rows, np.float64) for key, rows in objects.items()}, wrong
 
 
-def _image_folder(folder, split, images):
+def _image_folder(folder: Path, split: str, images: list[dict[str, Any]]) -> Path:
     """The first of the usual places that has one of the first images; the first that exists where none has."""
     places = [folder / "images" / split, folder / split, folder / "images", folder]
     places = [place for place in places if place.is_dir()]
@@ -164,7 +166,7 @@ def _image_folder(folder, split, images):
     return next(found, places[0])
 
 
-def _read_json(path):
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:

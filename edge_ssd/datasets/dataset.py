@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from ..files import StrPath
+
+# Of an image, or of the set as a whole (None): what is wrong or odd.
+Finding = tuple[int | None, str]
 
 # Problems that one error names.
 _SHOWN = 10
@@ -50,34 +56,34 @@ class Dataset(ABC):
     # or areas full of them (COCO's crowds), of which a detection may take any part.
     difficult_is_crowd = False
 
-    def __init__(self, address, class_names):
+    def __init__(self, address: str, class_names: Sequence[str]) -> None:
         self.address, self.class_names = address, tuple(class_names)
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"{address}: class_names: expected each name once, got {', '.join(class_names)}")
         self._labels = {name: label for label, name in enumerate(self.class_names)}
 
     @abstractmethod
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of images."""
 
     @abstractmethod
-    def image_name(self, index):
+    def image_name(self, index: int) -> str:
         """What the image is called in messages and reports: a file's path, where there is one."""
 
     @abstractmethod
-    def image(self, index):
+    def image(self, index: int) -> np.ndarray:
         """The image, (H, W, 3) uint8 BGR. Raises FileNotFoundError or ValueError naming the file."""
 
     @abstractmethod
-    def annotation(self, index):
+    def annotation(self, index: int) -> Annotation:
         """The Annotation of an image. Raises FileNotFoundError or ValueError naming the file."""
 
-    def areas(self, index):
+    def areas(self, index: int) -> np.ndarray:
         """(N,) float64 areas of an image's objects, by which scoring tells small from large ones: of their boxes."""
         boxes = self.truth(index).boxes.astype(np.float64)
         return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
 
-    def findings(self, indices=None):
+    def findings(self, indices: Iterable[int] | None = None) -> tuple[list[Finding], list[Finding]]:
         """What is wrong with the images and their truth, and what is odd, decoding none: (problems, remarks).
 
         Both are lists of (index, text that names the file); index None for what concerns the whole set. Remarks are
@@ -85,7 +91,7 @@ class Dataset(ABC):
         """
         return [], []
 
-    def check(self):
+    def check(self) -> list[str]:
         """The remarks, list of text. Raises one ValueError that names each offending file (the first ten, and how
         many more) and the command that writes the list of the others."""
         problems, remarks = self.findings()
@@ -94,28 +100,28 @@ class Dataset(ABC):
             count = f"{len(texts)} problems: " if len(texts) > 1 else ""
             more = [f"and {len(texts) - _SHOWN} more"] if len(texts) > _SHOWN else []
             # Without an image to leave out there is nothing to clean.
-            way_out = [self.way_out()] if any(index is not None for index, _ in problems) else []
+            fix_hint = [self.fix_hint()] if any(index is not None for index, _ in problems) else []
             raise ValueError(
-                f"{self.address}: {count}{'; '.join([*texts[:_SHOWN], *more, *filter(None, way_out)])}"
+                f"{self.address}: {count}{'; '.join([*texts[:_SHOWN], *more, *filter(None, fix_hint)])}"
             )
         return [text for _, text in remarks]
 
-    def way_out(self):
+    def fix_hint(self) -> str:
         """What to do about images with problems, for a message; empty where there is nothing."""
         return ""
 
-    def write_part(self, indices, path):
+    def write_part(self, indices: Sequence[int], path: StrPath) -> None:
         """Writes the images `indices` to `path` in the form in which such a data set lists a split.
 
         Raises ValueError for one that has no such form.
         """
         raise ValueError(f"{self.address}: has no list of images that could be written")
 
-    def scene(self, index):
+    def scene(self, index: int) -> int:
         """The number of the scene that an image belongs to: without videos, each is one of its own."""
         return index
 
-    def truth(self, index):
+    def truth(self, index: int) -> Truth:
         """The Truth of an image, its boxes clipped to the image.
 
         Raises what `annotation` raises, and ValueError for an unknown class.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from ..sources.demo import CLASS_NAMES, DemoOptions, DemoStream
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..sources.demo import CLASS_NAMES, DemoFrame, DemoOptions, DemoStream
 from .dataset import Annotation, Dataset
 
 
 class DemoDataset(Dataset):
     """The frames of a finite demo:// address; see `edge_ssd.sources.demo`."""
 
-    def __init__(self, address, split="", class_names=()):
+    def __init__(self, address: str, split: str = "", class_names: Sequence[str] = ()) -> None:
         options = DemoOptions.from_uri(address)
         if not options.frames:
             raise ValueError(f"{address}: a data set is finite; add frames=N")
@@ -23,27 +27,28 @@ class DemoDataset(Dataset):
             )
         super().__init__(address, class_names or CLASS_NAMES)
         self._stream = DemoStream(options)
-        self._latest = -1, None
+        self._latest: tuple[int, DemoFrame] | None = None
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._stream)
 
-    def image_name(self, index):
+    def image_name(self, index: int) -> str:
         return f"{self.address}#{index}"
 
-    def image(self, index):
+    def image(self, index: int) -> np.ndarray:
         return self._frame(index).image.copy()
 
-    def annotation(self, index):
+    def annotation(self, index: int) -> Annotation:
         frame = self._frame(index)
         names = tuple(CLASS_NAMES[label] for label in frame.labels)
-        return Annotation(frame.boxes.astype(float), names, frame.difficult.copy(), frame.image.shape[:2])
+        height, width = frame.image.shape[:2]
+        return Annotation(frame.boxes.astype(float), names, frame.difficult.copy(), (height, width))
 
-    def scene(self, index):
+    def scene(self, index: int) -> int:
         return index // self._stream.options.scene_frames
 
-    def _frame(self, index):
+    def _frame(self, index: int) -> DemoFrame:
         # Image and truth are mostly wanted one after the other; rendering is what takes the time.
-        if self._latest[0] != index:
+        if self._latest is None or self._latest[0] != index:
             self._latest = index, self._stream.render(index)
         return self._latest[1]

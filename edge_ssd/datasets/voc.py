@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from xml.etree.ElementTree import TreeBuilder
+from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 import numpy as np
 
-from ..files import IMAGE_SUFFIXES, replacing
+from ..files import IMAGE_SUFFIXES, StrPath, replacing
 from ..files.image import read_image_size
 from .dataset import Annotation
 from .folder import FolderDataset
@@ -23,7 +24,7 @@ class VocDataset(FolderDataset):
     Class names come from `class_names`, else from classes.txt (a line each), else from the XML files, sorted.
     """
 
-    def __init__(self, folder, split="", class_names=()):
+    def __init__(self, folder: StrPath, split: str = "", class_names: Sequence[str] = ()) -> None:
         folder = Path(folder)
         self._annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
         images = folder / "JPEGImages"
@@ -34,10 +35,10 @@ class VocDataset(FolderDataset):
         clean = folder / "ImageSets" / "Main" / f"{split or 'all'}-clean.txt"
         super().__init__(folder, split, address, class_names or self._own_class_names(), clean)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._stems)
 
-    def annotation(self, index):
+    def annotation(self, index: int) -> Annotation:
         stem = self._stems[index]
         path = self._annotations.get(stem)
         if path is None:
@@ -48,15 +49,15 @@ class VocDataset(FolderDataset):
             found = Annotation(found.boxes, found.names, found.difficult, size)
         return found
 
-    def write_part(self, indices, path):
+    def write_part(self, indices: Sequence[int], path: StrPath) -> None:
         with replacing(path) as temporary:
             temporary.write_text("".join(f"{self._stems[i]}\n" for i in indices), encoding="utf-8")
 
-    def _image_path(self, index):
+    def _image_path(self, index: int) -> Path:
         stem = self._stems[index]
         return self._images.get(stem, self._folder / "JPEGImages" / f"{stem}.jpg")
 
-    def _own_class_names(self):
+    def _own_class_names(self) -> tuple[str, ...]:
         listed = self._folder / "classes.txt"
         if listed.exists():
             lines = _lines(listed)
@@ -70,7 +71,7 @@ class VocDataset(FolderDataset):
         return tuple(sorted(names))
 
 
-def _read_split(folder, split, known_stems):
+def _read_split(folder: Path, split: str, known_stems: Collection[str]) -> tuple[str, ...]:
     """The stems that a list names, tuple of str, in its order."""
     lists = folder / "ImageSets" / "Main"
     path = lists / f"{split}.txt"
@@ -80,7 +81,7 @@ def _read_split(folder, split, known_stems):
     return tuple(_stem(line, known_stems) for line in _lines(path) if line.strip())
 
 
-def _stem(line, known_stems):
+def _stem(line: str, known_stems: Collection[str]) -> str:
     """The annotation that a line of a list names: names may have blanks, columns or an image's suffix behind them."""
     words = line.split()
     name = line.strip()
@@ -92,19 +93,19 @@ def _stem(line, known_stems):
     return next((reading for reading in readings if reading in known_stems), name)
 
 
-def _without_suffix(name):
+def _without_suffix(name: str) -> str:
     stem, dot, suffix = name.rpartition(".")
     return stem if dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
-def _lines(path):
+def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
-def read_voc_xml(path):
+def read_voc_xml(path: StrPath) -> Annotation:
     """The Annotation in a VOC XML file; its size is (0, 0) where the file says none.
 
     VOC counts pixels from 1 and includes the last: x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax.
@@ -116,13 +117,13 @@ def read_voc_xml(path):
         boxes = np.array([_read_box(item) for item in objects], np.float64).reshape(-1, 4)
         names = tuple(_text(item, "name") for item in objects)
         difficult = np.array([item.findtext("difficult", "0").strip() == "1" for item in objects], bool)
-        size = tuple(int(float(root.findtext(f"size/{side}", "0") or 0)) for side in ("height", "width"))
+        height, width = (int(float(root.findtext(f"size/{side}", "0") or 0)) for side in ("height", "width"))
     except (ValueError, OverflowError, expat.ExpatError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return Annotation(boxes - (1, 1, 0, 0), names, difficult, size)
+    return Annotation(boxes - (1, 1, 0, 0), names, difficult, (height, width))
 
 
-def _parse_xml(data):
+def _parse_xml(data: bytes) -> Element:
     """The root element. A document type is refused: with it, a small file can expand to gigabytes."""
     parser, builder = expat.ParserCreate(), TreeBuilder()
 
@@ -136,11 +137,11 @@ def _parse_xml(data):
     return builder.close()
 
 
-def _read_box(item):
+def _read_box(item: Element) -> list[float]:
     return [_number(item, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
 
 
-def _number(item, key):
+def _number(item: Element, key: str) -> float:
     text = _text(item, key)
     try:
         return float(text)
@@ -148,7 +149,7 @@ def _number(item, key):
         raise ValueError(f"object/{key}: expected a number, got {text!r}") from None
 
 
-def _text(item, key):
+def _text(item: Element, key: str) -> str:
     text = (item.findtext(key) or "").strip()
     if not text:
         raise ValueError(f"object/{key}: missing")

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..engines.choice import PRECISION_VARIABLE, choose_cpu_engine
@@ -18,7 +19,7 @@ from .v4l2 import camera_formats
 _DEVICES = Path("/dev")
 
 
-def examine():
+def examine() -> list[Finding]:
     """Everything that is known of this machine, as a list of Findings. Starts no camera and no GPU."""
     return [
         _python(),
@@ -35,8 +36,8 @@ def examine():
     ]
 
 
-def will_run(findings):
-    """The kinds of run that are possible here, one sentence each."""
+def will_run(findings: Iterable[Finding]) -> list[str]:
+    """The kinds of run that are possible here, one sentence each.   findings: of `examine`."""
     present = {finding.name for finding in findings if finding.present}
     able = []
     if "OpenCV" in present and present & {"ONNX Runtime", "OpenVINO"}:
@@ -51,22 +52,22 @@ def will_run(findings):
     return able
 
 
-def _build_targets(present):
+def _build_targets(present: set[str]) -> list[str]:
     """Values of `edge-ssd build --runtime` that work here."""
     targets = ["tensorrt"] if {"TensorRT", "NVIDIA GPU"} <= present else []
     return [*targets, *(["rtx"] if "TensorRT-RTX" in present else []), "cpu"]
 
 
-def _python():
+def _python() -> Finding:
     return Finding("Python", True, f"{platform.python_version()} on {platform.system()} {platform.machine()}")
 
 
-def _cpu():
+def _cpu() -> Finding:
     int8 = "" if sums_int8_exactly() else ", no VNNI: INT8 gains less"
     return Finding("CPU", True, f"{cpu_name()}, {usable_cores()} usable of {os.cpu_count()} cores{int8}")
 
 
-def _opencv():
+def _opencv() -> list[Finding]:
     try:
         import cv2
     except ImportError as error:
@@ -89,19 +90,19 @@ def _opencv():
     ]
 
 
-def _part_of_opencv(build, part, purpose, advice):
+def _part_of_opencv(build: str, part: str, purpose: str, advice: str) -> Finding:
     present = _built_with(build, part)
     detail = f"{part} in OpenCV" if present else f"this OpenCV has no {part}"
     return Finding(purpose, present, detail, "" if present else advice)
 
 
-def _built_with(build, part):
+def _built_with(build: str, part: str) -> bool:
     """Whether OpenCV's build information says more than NO or NONE of a part."""
     found = re.search(rf"^\s*{re.escape(part)}:\s*(\w+)", build, re.MULTILINE)
     return found is not None and found.group(1) not in ("NO", "NONE")
 
 
-def _onnxruntime():
+def _onnxruntime() -> Finding:
     try:
         import onnxruntime
     except ImportError as error:
@@ -111,14 +112,14 @@ def _onnxruntime():
     )
 
 
-def _openvino():
+def _openvino() -> Finding:
     if importlib.util.find_spec("openvino") is None:
         advice = "pip install edge-ssd[openvino], where INT8 or BF16 on an x86 CPU is wanted"
         return Finding("OpenVINO", False, "not installed; a second engine for the CPU", advice)
     return Finding("OpenVINO", True, importlib.metadata.version("openvino"))
 
 
-def _engine_of_onnx():
+def _engine_of_onnx() -> list[Finding]:
     """Which engine `auto` takes for an ONNX model, and in which precision; nothing where there is none."""
     if not any(importlib.util.find_spec(name) for name in ("onnxruntime", "openvino")):
         return []
@@ -135,13 +136,13 @@ def _engine_of_onnx():
     return [Finding("--engine auto", True, detail, advice)]
 
 
-def _onnx():
+def _onnx() -> Finding:
     if importlib.util.find_spec("onnx") is None:
         return Finding("ONNX", False, "not installed; builds FP16 and INT8", "pip install edge-ssd[build]")
     return Finding("ONNX", True, importlib.metadata.version("onnx"))
 
 
-def _torch():
+def _torch() -> Finding:
     # Importing it would take seconds.
     if importlib.util.find_spec("torch") is None:
         return Finding(
@@ -154,7 +155,7 @@ def _torch():
     return Finding("PyTorch", True, version)
 
 
-def _cameras():
+def _cameras() -> list[Finding]:
     devices = sorted(_DEVICES.glob("video*"))
     if not devices:
         return [
@@ -168,7 +169,7 @@ def _cameras():
     return findings
 
 
-def _camera(device, name):
+def _camera(device: Path, name: str) -> Finding:
     try:
         formats = camera_formats(device)
     except PermissionError:
@@ -182,7 +183,7 @@ def _camera(device, name):
     return Finding(f"camera {device}", True, f"{name}: {', '.join(formats)}")
 
 
-def _demo_model():
+def _demo_model() -> Finding:
     from ..models import DEMO_MODEL
 
     present = DEMO_MODEL.is_file() and DEMO_MODEL.with_suffix(".json").is_file()

@@ -8,7 +8,7 @@ import importlib.util
 import re
 from pathlib import Path
 
-from ..machine.gpu import gpu_info
+from ..machine.gpu import GpuInfo, gpu_info
 from .finding import Finding
 
 _TEGRA_RELEASE = Path("/etc/nv_tegra_release")
@@ -18,7 +18,7 @@ _JETPACKS = {"35": "JetPack 5", "36": "JetPack 6", "38": "JetPack 7"}  # by rele
 _NO_GPU = "needed on a machine with an NVIDIA GPU alone"
 
 
-def gpu_findings():
+def gpu_findings() -> list[Finding]:
     """Findings about the GPU and what uses it. Makes no CUDA context."""
     try:
         gpu = gpu_info()
@@ -38,11 +38,11 @@ def gpu_findings():
     return [*findings, *_packages(gpu), *jetson_findings()]
 
 
-def _packages(gpu):
+def _packages(gpu: GpuInfo | None) -> list[Finding]:
     return [_cupy(gpu), _pycuda(gpu), _tensorrt(gpu), _tensorrt_rtx(gpu)]
 
 
-def _cupy(gpu):
+def _cupy(gpu: GpuInfo | None) -> Finding:
     extra = _cupy_extra(gpu)
     if importlib.util.find_spec("cupy") is None:
         return Finding("CuPy", False, "not installed; launches the kernels", extra)
@@ -63,7 +63,7 @@ def _cupy(gpu):
     return Finding("CuPy", True, detail)
 
 
-def _cupy_extra(gpu):
+def _cupy_extra(gpu: GpuInfo | None) -> str:
     if gpu is None:
         return f"{_NO_GPU}: pip install edge-ssd[cuda12] or [cuda13]"
     if gpu.cuda[0] < 12:
@@ -71,7 +71,7 @@ def _cupy_extra(gpu):
     return f"pip install edge-ssd[cuda{min(gpu.cuda[0], 13)}]"
 
 
-def _pycuda(gpu):
+def _pycuda(gpu: GpuInfo | None) -> Finding:
     if _version_of("pycuda"):
         return Finding("PyCUDA", True, _version_of("pycuda"))
     if gpu and gpu.integrated:
@@ -81,12 +81,12 @@ def _pycuda(gpu):
     return Finding("PyCUDA", False, "not installed", "needed on a Jetson alone; CuPy maps memory elsewhere")
 
 
-def _tensorrt(gpu):
+def _tensorrt(gpu: GpuInfo | None) -> Finding:
     advice = "on a Jetson JetPack brings it; on a desktop or server: pip install edge-ssd[tensorrt]"
     return _imported("TensorRT", "tensorrt", advice if gpu else f"{_NO_GPU}; {advice}")
 
 
-def _tensorrt_rtx(gpu):
+def _tensorrt_rtx(gpu: GpuInfo | None) -> Finding:
     from ..build_engine.tensorrt_api import RTX_TARGETS
 
     advice = "for GeForce RTX PCs, and builds without a GPU: pip install edge-ssd[rtx]"
@@ -97,7 +97,7 @@ def _tensorrt_rtx(gpu):
     return finding
 
 
-def _imported(name, module, advice):
+def _imported(name: str, module: str, advice: str) -> Finding:
     """A package that is there only when its libraries load, too."""
     try:
         return Finding(name, True, importlib.import_module(module).__version__)
@@ -105,14 +105,14 @@ def _imported(name, module, advice):
         return Finding(name, False, " ".join(str(error).split()), advice)
 
 
-def _version_of(package):
+def _version_of(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-def jetson_findings():
+def jetson_findings() -> list[Finding]:
     """JetPack and the power mode, on a Jetson; nothing elsewhere."""
     if not _TEGRA_RELEASE.is_file():
         return []

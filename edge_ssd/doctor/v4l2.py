@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Iterator
+
+from ..files import StrPath
 
 # struct v4l2_fmtdesc of <linux/videodev2.h>: index, type, flags, description, pixelformat, and 16 bytes more.
 _FORMAT = struct.Struct("III32sI16x")
@@ -13,10 +16,10 @@ _CAPTURE, _CAPTURE_MULTIPLANAR = 1, 9
 _MOST = 64
 
 
-def camera_formats(device):
+def camera_formats(device: StrPath) -> tuple[str, ...]:
     """Four-character codes of what a camera gives, such as ("YUYV", "MJPG"); () for a node that captures nothing.
 
-    Raises OSError when the device cannot be opened.
+    device: such as /dev/video0. Raises OSError when it cannot be opened.
     """
     handle = os.open(device, os.O_RDWR | os.O_NONBLOCK)
     try:
@@ -26,7 +29,7 @@ def camera_formats(device):
     return tuple(dict.fromkeys(codes))
 
 
-def _codes(handle, kind):
+def _codes(handle: int, kind: int) -> Iterator[str]:
     for index in range(_MOST):
         try:
             answer = fcntl.ioctl(handle, _ENUM_FORMATS, _FORMAT.pack(index, kind, 0, b"", 0))

@@ -19,20 +19,24 @@ class Engine(Protocol):
     input_dtype: np.dtype
     max_batch: int
     precision: str
-    description: str
+
+    @property
+    def description(self) -> str: ...
 
     def infer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, 3, H, W) -> the outputs `loc` and `conf` as the network has them, valid until the next call."""
+        ...
 
     def close(self) -> None:
         """Frees what the engine holds."""
 
 
 class SharedEngine(Engine, Protocol):
-    """An engine whose model several threads may run at once, each through a twin of its own."""
+    """An engine whose model several threads may run at once, each through an engine of its own."""
 
-    def twin(self) -> SharedEngine:
+    def share(self) -> SharedEngine:
         """Another engine on the same model, which is not loaded again. Close both."""
+        ...
 
 
 class Graph(Protocol):
@@ -52,11 +56,14 @@ class DeviceEngine(Protocol):
     input_dtype: np.dtype
     max_batch: int
     precision: str
-    description: str
     capturable: bool
+
+    @property
+    def description(self) -> str: ...
 
     def output_shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the outputs "loc" and "conf" for a batch size; ValueError where it is not to be had."""
+        ...
 
     def infer(self, batch: Any) -> tuple[Any, Any]:
         """Enqueues the network on CuPy's current stream; does not wait.
@@ -67,6 +74,7 @@ class DeviceEngine(Protocol):
         `__cuda_array_interface__`, float32 or float16: each batch array has its own pair, always the same.
         Raises ValueError for a batch that does not fit, RuntimeError when the network cannot be enqueued.
         """
+        ...
 
     def capture(self, steps: Callable[[], None]) -> Graph:
         """What `steps`, which calls `infer`, enqueues on CuPy's current stream, as a CUDA graph.
@@ -74,6 +82,7 @@ class DeviceEngine(Protocol):
         Before, run `steps` twice and synchronise. RuntimeError, in one line, when it cannot be captured;
         plain calls go on working.
         """
+        ...
 
     def close(self) -> None:
         """Frees what the engine holds, graphs included; the caller has synchronised."""

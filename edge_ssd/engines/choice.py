@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import StrPath
 from ..machine.cpu import usable_cores
 from ..options import PRECISIONS
 
@@ -30,7 +31,7 @@ class CpuEngine(NamedTuple):
     precision: str
 
 
-def wanted_precision(precision="auto"):
+def wanted_precision(precision: str = "auto") -> str:
     """One of PRECISIONS: the given one, or for "auto" what the environment's EDGE_SSD_PRECISION says.
 
     Raises ValueError when that is none of them.
@@ -43,7 +44,7 @@ def wanted_precision(precision="auto"):
     return value
 
 
-def choose_cpu_engine(path, engine="auto", precision="auto"):
+def choose_cpu_engine(path: StrPath, engine: str = "auto", precision: str = "auto") -> CpuEngine:
     """The CpuEngine for the ONNX model `path`.
 
     engine: "onnxruntime", "openvino", or "auto" for the fastest that is installed.   precision: of PRECISIONS;
@@ -84,7 +85,7 @@ def _is_faster_in_openvino(path, precision):
     return bool(usable) and ("onnxruntime" not in installed or is_int8["int8"] or "bf16" in usable)
 
 
-def openvino_precisions():
+def openvino_precisions() -> tuple[str, ...]:
     """What OpenVINO can compute float32 layers in on this machine, fp32 first; () where it cannot be used."""
     if find_spec("openvino") is None:
         return ()
@@ -96,7 +97,7 @@ def openvino_precisions():
     return ("fp32", "bf16") if has_bf16() else ("fp32",)
 
 
-def usable_cpu_engines(precision="auto"):
+def usable_cpu_engines(precision: str = "auto") -> list[CpuEngine]:
     """Every CpuEngine of a precision that works on this machine, or of all for "auto"; ONNX Runtime first.
 
     precision: of PRECISIONS, see `choose_cpu_engine`.
@@ -107,7 +108,7 @@ def usable_cpu_engines(precision="auto"):
     return [engine for engine in engines if wanted in ("auto", engine.precision)]
 
 
-def frames_at_once(in_flight, threads):
+def resolve_in_flight(in_flight: int, threads: int) -> int:
     """How many frames an ONNX model works on at once: `in_flight`, or what 0 stands for.
 
     threads: of the CPU, 0 for one per usable core.

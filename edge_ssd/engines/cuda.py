@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import cupy
 
 
-def current_stream_pointer():
+def current_stream_pointer() -> int:
     """The cudaStream_t of CuPy's current stream, an int."""
     return cupy.cuda.get_current_stream().ptr
 
 
-def capture_with_cupy(steps):
+def capture_with_cupy(steps: Callable[[], None]) -> Any:
     """The CUDA graph of what `steps` enqueues on CuPy's current stream; it has `launch()`.
 
     Raises RuntimeError in one line when something in it cannot be captured. Not run on a GPU yet.
@@ -30,7 +32,7 @@ def capture_with_cupy(steps):
     return stream.end_capture()
 
 
-def capture_failure(error):
+def capture_failure(error: BaseException) -> RuntimeError:
     """The RuntimeError, of one line, for a capture that ended in a RuntimeError of CUDA, CuPy or torch."""
     reason = str(error).strip().split("\n")[0]
     return RuntimeError(f"the network cannot be captured in a CUDA graph ({reason})")

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+
+from ..files import StrPath
+from ..spec import SsdSpec
 
 _READABLE = (np.dtype(np.float32), np.dtype(np.float16))
 
@@ -13,7 +18,7 @@ _READABLE = (np.dtype(np.float32), np.dtype(np.float16))
 _MEMORY_ADDRESS = b"_ORT_MEM_ADDR_"
 
 
-def refuse_memory_addresses(path):
+def refuse_memory_addresses(path: StrPath) -> None:
     """Raises ValueError for a model file whose weights are said to lie somewhere in the memory of who opens it.
 
     OpenVINO reads such an address, and the outputs then tell what was there. Whatever tensor names it, in a graph, a
@@ -30,7 +35,9 @@ def refuse_memory_addresses(path):
                 )
 
 
-def check_input(path, spec, inputs):
+def check_input(
+    path: StrPath, spec: SsdSpec, inputs: dict[str, tuple[Any, Sequence[Any]]]
+) -> tuple[np.dtype, int]:
     """(dtype, images in one call; 0 when any) of the model's input.
 
     inputs: {name: (dtype, shape)} of the model; a dtype that is neither float32 nor float16 may be any text, an axis
@@ -53,7 +60,7 @@ def check_input(path, spec, inputs):
     return dtype, shape[0] if isinstance(shape[0], int) else 0
 
 
-def check_outputs(path, spec, names):
+def check_outputs(path: StrPath, spec: SsdSpec, names: Collection[str]) -> None:
     """Raises ValueError when the model lacks an output of the SsdSpec. names: those it has."""
     for key in ("loc", "conf"):
         name = getattr(spec.outputs, key)
@@ -61,7 +68,7 @@ def check_outputs(path, spec, names):
             raise ValueError(f"{path}: the spec's outputs.{key} is {name!r}, the model has {_listed(names)}")
 
 
-def filled_up(batch, size):
+def filled_up(batch: np.ndarray, size: int) -> np.ndarray:
     """The batch with black images behind, for a model that takes `size` at a time (0: any number).
 
     Raises ValueError for more than that.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from ..files import StrPath
 from ..machine.cpu import usable_cores
+from ..spec import SsdSpec
 from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
 
 # Idle threads poll for this long, then sleep. By default (releases that do not know the option keep it) they poll
@@ -26,14 +30,14 @@ class OnnxRuntimeEngine:
 
     path: the .onnx file.   spec: its SsdSpec, which names the input and the outputs.
     threads: CPU threads of the network; 0 takes one per core that this process may use.
-    in_flight: calls of `infer` that run at once, in twins: the threads are all of theirs together.
+    in_flight: calls of `infer` that run at once, in engines that `share` it: the threads are all of theirs together.
 
     Raises FileNotFoundError; ValueError when the file is not a model or does not fit the spec.
     """
 
     precision = "fp32"
 
-    def __init__(self, path, spec, threads=0, in_flight=1):
+    def __init__(self, path: StrPath, spec: SsdSpec, threads: int = 0, in_flight: int = 1) -> None:
         self._path = path
         # The session's own threads help every caller, and each caller computes too.
         self._session = open_session(path, max(1, (threads or usable_cores()) - in_flight + 1))
@@ -43,7 +47,7 @@ class OnnxRuntimeEngine:
         self._output_names = [spec.outputs.loc, spec.outputs.conf]
         self.description = f"ONNX Runtime {onnxruntime.__version__}, CPU"
 
-    def infer(self, batch):
+    def infer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, 3, H, W) -> the outputs `loc` and `conf` as the graph has them, first axis B."""
         if self._session is None:
             raise ValueError("the engine is closed")
@@ -51,16 +55,16 @@ class OnnxRuntimeEngine:
         loc, conf = run_session(self._session, self._output_names, feeds, self._path)
         return loc[: len(batch)], conf[: len(batch)]
 
-    def twin(self):
+    def share(self) -> OnnxRuntimeEngine:
         """See SharedEngine: a session may be run by several threads."""
         return copy(self)
 
-    def close(self):
-        """Frees the session, once its twins are closed, too."""
+    def close(self) -> None:
+        """Frees the session, once those that share it are closed, too."""
         self._session = None
 
 
-def open_session(path, threads=0):
+def open_session(path: StrPath, threads: int = 0) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU.
 
     threads: of the network; 0 takes one per usable core.
@@ -78,7 +82,7 @@ def open_session(path, threads=0):
         ) from error
 
 
-def new_session(model, threads=0, optimise=True):
+def new_session(model: str | bytes, threads: int = 0, optimise: bool = True) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU; raises ONNX Runtime's own exceptions.
 
     model: a path as text, or a serialised model.   optimise: False keeps every tensor that the graph names.
@@ -92,7 +96,9 @@ def new_session(model, threads=0, optimise=True):
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def run_session(session, names, feeds, path):
+def run_session(
+    session: onnxruntime.InferenceSession, names: Sequence[str], feeds: dict[str, np.ndarray], path: StrPath
+) -> list[Any]:
     """The outputs `names` of a session. Raises ValueError naming the model file when the network fails."""
     try:
         return session.run(names, feeds)
@@ -104,7 +110,7 @@ def _reason(error):
     return str(error).splitlines()[0].split(" : ")[-1].strip()
 
 
-def input_types(session):
+def input_types(session: onnxruntime.InferenceSession) -> dict[str, tuple[Any, Sequence[Any]]]:
     """{name: (dtype, shape)} of a session's inputs; a dtype that we do not feed is ONNX Runtime's name for it."""
     return {
         entry.name: (INPUT_DTYPES.get(entry.type, entry.type), entry.shape) for entry in session.get_inputs()

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import re
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import openvino
 from openvino.frontend import FrontEndManager
 
+from ..files import StrPath
 from ..machine.cpu import usable_cores
+from ..spec import SsdSpec
 from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
 
 # OpenVINO's names for what it computes float32 layers in, by ours.
@@ -34,7 +36,7 @@ class OpenVinoEngine:
     threads: CPU threads of the network; 0 takes one per core that this process may use.
     precision: what float32 layers are computed in, "fp32" or "bf16" (eight bits of mantissa; twice as fast on
     CPUs that have it). Quantised layers are computed in INT8 in both.
-    in_flight: calls of `infer` that run at once, in twins: the threads are all of theirs together.
+    in_flight: calls of `infer` that run at once, in engines that `share` it: the threads are all of theirs together.
 
     Each batch size is compiled when it is first seen: a fixed shape is the fastest.
 
@@ -42,7 +44,9 @@ class OpenVinoEngine:
     precision that this CPU does not have.
     """
 
-    def __init__(self, path, spec, threads=0, precision="fp32", in_flight=1):
+    def __init__(
+        self, path: StrPath, spec: SsdSpec, threads: int = 0, precision: str = "fp32", in_flight: int = 1
+    ) -> None:
         self._path, self._spec = Path(path), spec
         if not self._path.is_file():
             raise FileNotFoundError(f"{path}: no such model file")
@@ -55,14 +59,14 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads or usable_cores(),
             "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
         }
-        self._network = _Network(self._path, spec.input.size, settings)
+        self._network: Any = _Network(self._path, spec.input.size, settings)
         self.input_dtype, self.max_batch = check_input(path, spec, _types(self._network.inputs))
         check_outputs(path, spec, _types(self._network.outputs))
         self._requests = {}  # by batch size
         self.precision = precision
         self.description = f"OpenVINO {_version()}, CPU, {precision}"
 
-    def infer(self, batch):
+    def infer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, 3, H, W) -> the outputs `loc` and `conf` as the graph has them, valid until the next call."""
         if self._network is None:
             raise ValueError("the engine is closed")
@@ -75,14 +79,14 @@ class OpenVinoEngine:
             raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
         return values[outputs.loc][: len(batch)], values[outputs.conf][: len(batch)]
 
-    def twin(self):
+    def share(self) -> OpenVinoEngine:
         """See SharedEngine: a compiled network takes as many requests as there are threads for."""
-        twin = copy(self)
-        twin._requests = {}
-        return twin
+        other = copy(self)
+        other._requests = {}
+        return other
 
-    def close(self):
-        """Frees the model, once its twins are closed, too."""
+    def close(self) -> None:
+        """Frees the model, once those that share it are closed, too."""
         self._requests.clear()
         self._network = None
 
@@ -143,7 +147,7 @@ class _Network:
             ) from error
 
 
-def has_bf16():
+def has_bf16() -> bool:
     """Whether this CPU computes in BF16 itself, as OpenVINO sees it; emulated, it would be slower.
 
     The environment's EDGE_SSD_ASSUME_BF16 has the last word.
@@ -153,12 +157,12 @@ def has_bf16():
 
 
 @cache
-def cpu_has_bf16():
+def cpu_has_bf16() -> bool:
     """Whether OpenVINO says so of this CPU, whatever the environment says."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def default_precision():
+def default_precision() -> str:
     """What OpenVINO computes float32 layers in on this CPU when it is not told: "f32", "bf16" or "f16"."""
     return openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name()
 
@@ -180,7 +184,7 @@ def _dtype(element_type):
 
 
 def _version():
-    return re.match(r"[\d.]+", openvino.__version__).group().rstrip(".")
+    return openvino.__version__.split("-")[0]
 
 
 def _reason(error):

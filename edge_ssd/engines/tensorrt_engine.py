@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from typing import Any
 import cupy
 import numpy as np
 
+from ..files import StrPath
 from ..machine.gpu import gpu_info
-from ..model_files.manifest import FLAVOURS, Running, check_manifest, read_manifest
+from ..model_files.manifest import FLAVOURS, EngineFile, Manifest, Running, check_manifest, read_manifest
+from ..spec import SsdSpec
+from . import Graph
 from .cuda import capture_failure, capture_with_cupy, current_stream_pointer
 from .tensorrt_log import take_reason, tensorrt_log
 
@@ -61,24 +65,30 @@ class TensorRtEngine:
 
     capturable = True
 
-    def __init__(self, trt, path, file, gpu_name, trusted=False):
+    def __init__(
+        self, trt: Any, path: StrPath, file: EngineFile, gpu_name: str, trusted: bool = False
+    ) -> None:
         spec, manifest = file.spec, file.manifest
         self._trt, self._path, self._spec = trt, Path(path), spec
         self.precision = manifest.precision
         self.description = f"{FLAVOURS[manifest.flavour]} {trt.__version__}, {manifest.precision}, {gpu_name}"
+        self._runtime: Any
+        self._engine: Any
         self._runtime, self._engine = self._load(manifest, trusted)
         self._names = {"loc": spec.outputs.loc, "conf": spec.outputs.conf}
         self._outputs = self._checked_outputs()
         self.input_dtype = self._checked_input()
         self._batch_sizes = self._profiles()
         self.max_batch = max(most for _, most in self._batch_sizes)
-        self._contexts = {}  # by batch size
-        self._bindings = {}  # by address and shape of the batch array
-        self._bound = {}  # binding whose addresses the context of a batch size has
-        self._latest = None  # context of the latest call
+        self._contexts: dict[int, Any] = {}  # by batch size
+        self._bindings: dict[
+            tuple[int, tuple[int, ...]], _Binding
+        ] = {}  # by address and shape of the batch array
+        self._bound: dict[int, _Binding] = {}  # binding whose addresses the context of a batch size has
+        self._latest: Any = None  # context of the latest call
 
     @classmethod
-    def open(cls, path, trusted=False):
+    def open(cls, path: StrPath, trusted: bool = False) -> tuple[TensorRtEngine, SsdSpec]:
         """The engine in the plan `path`, and the SsdSpec beside it.   trusted: see the class.
 
         Raises FileNotFoundError, ImportError (naming the package), OSError without a GPU, EngineMismatch
@@ -105,12 +115,12 @@ class TensorRtEngine:
         check_manifest(manifest, path, running)
         return cls(trt, path, file, gpu.name, trusted), file.spec
 
-    def output_shapes(self, batch_size):
+    def output_shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the outputs "loc" and "conf"; see `DeviceEngine`."""
         self._profile_of(batch_size)
         return {key: self._shape_of(name, batch_size) for key, name in self._names.items()}
 
-    def infer(self, batch):
+    def infer(self, batch: Any) -> tuple[Any, Any]:
         """Enqueues the network on CuPy's current stream; see `DeviceEngine`."""
         stream = current_stream_pointer()
         binding = self._bindings.get((batch.data.ptr, batch.shape)) or self._bind(batch, stream)
@@ -124,7 +134,7 @@ class TensorRtEngine:
             raise RuntimeError(f"{self._path}: TensorRT did not run the network{take_reason(self._trt)}")
         return binding.outputs[self._names["loc"]], binding.outputs[self._names["conf"]]
 
-    def capture(self, steps):
+    def capture(self, steps: Callable[[], None]) -> Graph:
         """What `steps` enqueues, as a CUDA graph; see `DeviceEngine`."""
         try:
             self._check_capturable()
@@ -132,7 +142,7 @@ class TensorRtEngine:
         except RuntimeError as error:
             raise capture_failure(error) from error
 
-    def close(self):
+    def close(self) -> None:
         """Frees contexts, plan and buffers; the caller has synchronised."""
         self._latest = None
         for held in (self._bound, self._bindings, self._contexts):
@@ -149,7 +159,7 @@ class TensorRtEngine:
                 f"it was built without REQUIRE_USER_ALLOCATION, or allocates{take_reason(self._trt)}"
             )
 
-    def _load(self, manifest, trusted):
+    def _load(self, manifest: Manifest, trusted: bool) -> tuple[Any, Any]:
         runtime = self._trt.Runtime(tensorrt_log(self._trt))
         if manifest.version_compatible and trusted:
             runtime.engine_host_code_allowed = True  # such a plan brings the runtime of its own version along

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 _log = logging.getLogger("edge_ssd")
 
 
-def tensorrt_log(trt):
+def tensorrt_log(trt: Any) -> Any:
     """The one logger of a TensorRT module (`tensorrt`, `tensorrt_rtx`).
 
     TensorRT takes a single logger for the whole process and keeps its address, so it lives as long as
@@ -18,7 +19,7 @@ def tensorrt_log(trt):
     return trt._edge_ssd_logger
 
 
-def take_reason(trt):
+def take_reason(trt: Any) -> str:
     """The first line of the last error as text to append, such as " (out of memory)"; used up by it."""
     errors = tensorrt_log(trt).errors
     reason = errors[-1].split("\n")[0] if errors else ""

@@ -5,6 +5,7 @@ Not run on a GPU yet: what needs one is `torch.cuda.ExternalStream`, `CUDAGraph`
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +13,12 @@ from weakref import WeakSet
 
 import numpy as np
 import torch
+from torch import nn
 
+from ..files import StrPath
 from ..networks.checkpoint import load_model
+from ..spec import SsdSpec
+from . import Graph
 from .cuda import capture_failure, current_stream_pointer
 from .torch_network import fuse_relu, prepare
 
@@ -46,24 +51,26 @@ class TorchCudaEngine:
     max_batch = 0
     capturable = True
 
-    def __init__(self, network, spec, half=True):
+    def __init__(self, network: nn.Module, spec: SsdSpec, half: bool = True) -> None:
         self._device, name = _gpu()
         self.input_dtype = np.dtype(np.float16 if half else np.float32)
         self.precision = "fp16" if half else "fp32"
         self._spec = spec
         with _memory_error():
-            self._network = prepare(network, half).to(self._device)
-        self._bindings = {}  # by address and shape of the batch array
+            self._network: Any = prepare(network, half).to(self._device)
+        self._bindings: dict[
+            tuple[int, tuple[int, ...]], _Binding
+        ] = {}  # by address and shape of the batch array
         self._streams = {}  # torch's view of CuPy's, by pointer
         self._graphs = WeakSet()
-        self._pool = None  # of the memory that all graphs share; see `capture`
+        self._pool: Any = None  # of the memory that all graphs share; see `capture`
         with _memory_error():
             self._shapes, self._dtypes, is_fused = self._tried()
         steps = "fused" if is_fused else "separate"
         self.description = f"torch {torch.__version__}, {self.input_dtype}, ReLU {steps}, {name}"
 
     @classmethod
-    def open(cls, path, half=True, trusted=False):
+    def open(cls, path: StrPath, half: bool = True, trusted: bool = False) -> tuple[TorchCudaEngine, SsdSpec]:
         """The engine and the SsdSpec in the checkpoint `path`. Raises as `load_model`, and OSError without a GPU.
 
         trusted: see `load_checkpoint`.
@@ -71,11 +78,11 @@ class TorchCudaEngine:
         network, spec = load_model(path, trusted)
         return cls(network, spec, half), spec
 
-    def output_shapes(self, batch_size):
+    def output_shapes(self, batch_size: int) -> dict[str, tuple[int, ...]]:
         """Shapes of the outputs "loc" and "conf"; see `DeviceEngine`."""
         return {key: (batch_size, *shape[1:]) for key, shape in zip(("loc", "conf"), self._shapes)}
 
-    def infer(self, batch):
+    def infer(self, batch: Any) -> tuple[Any, Any]:
         """Enqueues the network on CuPy's current stream; see `DeviceEngine`."""
         with _memory_error(), torch.inference_mode(), torch.cuda.stream(self._stream()):
             binding = self._bindings.get((batch.data.ptr, batch.shape)) or self._bind(batch)
@@ -85,7 +92,7 @@ class TorchCudaEngine:
                 place.copy_(output)
         return binding.outputs
 
-    def capture(self, steps):
+    def capture(self, steps: Callable[[], None]) -> Graph:
         """What `steps` enqueues, as a CUDA graph; see `DeviceEngine`.
 
         Through torch, whose allocator must know that memory belongs to a graph from here on. All graphs
@@ -107,7 +114,7 @@ class TorchCudaEngine:
         self._graphs.add(captured)
         return captured
 
-    def close(self):
+    def close(self) -> None:
         """Frees the network and all buffers; the caller has synchronised."""
         self._network = self._pool = None
         self._bindings.clear()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
+from ..files import StrPath
 from ..networks.checkpoint import load_model
+from ..spec import SsdSpec
 from .torch_network import prepare
 
 
@@ -20,14 +23,14 @@ class TorchEngine:
     max_batch = 0
     precision = "fp32"
 
-    def __init__(self, model, threads=0):
+    def __init__(self, model: nn.Module, threads: int = 0) -> None:
         self.model = model.eval()
         self.device = next(model.parameters()).device
         if threads:
             torch.set_num_threads(threads)
 
     @classmethod
-    def open(cls, path, threads=0, trusted=False):
+    def open(cls, path: StrPath, threads: int = 0, trusted: bool = False) -> tuple[TorchEngine, SsdSpec]:
         """The engine and the SsdSpec in the checkpoint `path`, on the CPU, batch norm folded away.
 
         trusted: see `load_checkpoint`.
@@ -37,16 +40,16 @@ class TorchEngine:
         return cls(prepare(model), threads), spec
 
     @property
-    def description(self):
+    def description(self) -> str:
         """The engine and the device, for a report."""
         return f"torch {torch.__version__} on {self.device.type}, {torch.get_num_threads()} threads"
 
     @torch.inference_mode()
-    def infer(self, batch):
+    def infer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(B, 3, H, W) float32 -> loc (B, P, 4), conf (B, P, C) float32."""
         tensor = torch.from_numpy(batch).to(self.device, memory_format=torch.channels_last)
         loc, conf = self.model(tensor)
         return loc.cpu().numpy(), conf.cpu().numpy()
 
-    def close(self):
+    def close(self) -> None:
         """Nothing is held that the collector does not free."""

@@ -25,7 +25,7 @@ class Convolution(nn.Module):
     is_fused: cuDNN does convolution, bias and ReLU in one kernel; see `fuse_relu`.
     """
 
-    def __init__(self, conv, norm=None, relu=False):
+    def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = False) -> None:
         super().__init__()
         weight, bias = _folded(conv, norm)
         self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
@@ -33,7 +33,7 @@ class Convolution(nn.Module):
         self.relu = relu
         self.is_fused = False
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, H, W), cast to the weights' type (a float32 island before it ends here) -> a new map."""
         x = x.to(self.weight.dtype)
         if self.is_fused:
@@ -42,7 +42,7 @@ class Convolution(nn.Module):
         return functional.relu_(x) if self.relu else x
 
 
-def prepare(network, half=False):
+def prepare(network: nn.Module, half: bool = False) -> nn.Module:
     """The network for inference, changed in place: convolutions folded, weights in channels-last order.
 
     half: weights in float16. What a network computes in float32 of its own accord stays that.
@@ -55,7 +55,7 @@ def prepare(network, half=False):
 
 
 @torch.inference_mode()
-def fuse_relu(network, batch):
+def fuse_relu(network: nn.Module, batch: torch.Tensor) -> bool:
     """Has cuDNN do convolution, bias and ReLU at once, where it gives what the separate steps give.
 
     network: prepared, on the GPU.   batch: (B, 3, H, W), in the network's dtype, like the real ones.

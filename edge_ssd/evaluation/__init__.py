@@ -6,13 +6,22 @@ report["AP50"], report["classes"]["person"]["AP"]
 
 from __future__ import annotations
 
-from .predictions import Predictions, predict
+from collections.abc import Sequence
+from typing import Any
+
+from ..datasets import Dataset
+from .predictions import Detect, DetectsAll, Predictions, predict
 from .report import load_coco_scorer, score
 
-__all__ = ["Predictions", "evaluate", "predict", "score"]
+__all__ = ["Detect", "DetectsAll", "Predictions", "evaluate", "predict", "score"]
 
 
-def evaluate(detect, dataset, class_names=(), progress=False):
+def evaluate(
+    detect: Detect | DetectsAll,
+    dataset: Dataset,
+    class_names: Sequence[str] = (),
+    progress: bool = False,
+) -> dict[str, Any]:
     """The report of a detector on a data set: a dict of plain numbers; see `score`.
 
     detect: function of a (H, W, 3) uint8 BGR image that gives Detections, or a Detector, which may then work on

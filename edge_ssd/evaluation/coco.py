@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from .predictions import Predictions
 
 # Area ranges and IoU thresholds, in the order of the scorer's parameters.
 _ALL, _SMALL, _MEDIUM, _LARGE = range(4)
@@ -21,14 +24,16 @@ class _Evaluator(COCOeval):
     An ignored box absorbs one detection and is no miss.
     """
 
-    def _prepare(self):
-        super()._prepare()
+    _gts: dict[tuple[int, int], list[dict[str, Any]]]
+
+    def _prepare(self) -> None:
+        super()._prepare()  # pyright: ignore[reportAttributeAccessIssue]  # the stubs leave out what is private
         for boxes in self._gts.values():
             for box in boxes:
                 box["ignore"] = box["difficult"]
 
 
-def coco_scores(predictions):
+def coco_scores(predictions: Predictions) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """AP over IoU 0.5 to 0.95, AP50, AP75, AP by size of the object, AR, and AP of each class.
 
     AR: recall over the same IoUs with the best 1, 10 and 100 detections of an image, and by size with 100.
@@ -63,13 +68,13 @@ def coco_scores(predictions):
     return overall, classes
 
 
-def _mean(values):
+def _mean(values: np.ndarray) -> float:
     """The mean over the entries that mean something; the scorer writes -1 where there is nothing to find."""
     known = values[values > -1]
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _ground_truth(predictions):
+def _ground_truth(predictions: Predictions) -> COCO:
     entries = []
     for image_id, truth in enumerate(predictions.truths):
         for k, (box, label, difficult) in enumerate(zip(truth.boxes, truth.labels, truth.difficult)):
@@ -82,7 +87,7 @@ def _ground_truth(predictions):
     return _coco(predictions, entries)
 
 
-def _results(predictions):
+def _results(predictions: Predictions) -> COCO:
     entries = []
     for image_id, found in enumerate(predictions.detections):
         for box, score, label in found:
@@ -90,7 +95,7 @@ def _results(predictions):
     return _coco(predictions, entries)
 
 
-def _entry(number, image_id, box, label):
+def _entry(number: int, image_id: int, box: np.ndarray, label: int) -> dict[str, Any]:
     """An annotation. Its number starts at 1: the scorer takes 0 for "not matched"."""
     x1, y1, x2, y2 = np.asarray(box, np.float64).tolist()
     width, height = x2 - x1, y2 - y1
@@ -104,12 +109,14 @@ def _entry(number, image_id, box, label):
     }
 
 
-def _coco(predictions, entries):
+def _coco(predictions: Predictions, entries: list[dict[str, Any]]) -> COCO:
     coco = COCO()
-    coco.dataset = {
+    # Any: the scorer reads fewer entries of each than the stubs ask for.
+    dataset: Any = {
         "images": [{"id": i} for i in range(len(predictions.truths))],
         "categories": [{"id": k, "name": name} for k, name in enumerate(predictions.class_names)],
         "annotations": entries,
     }
+    coco.dataset = dataset
     coco.createIndex()
     return coco

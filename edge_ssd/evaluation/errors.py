@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..boxes import iou_matrix
+from ..datasets import Truth
+from ..detections import Detections
+from .predictions import Predictions
 
 # What `run` shows by default.
 SCORE_THRESHOLD = 0.5
@@ -26,7 +30,7 @@ class ImageErrors:
     claims: np.ndarray
 
 
-def match_image(truth, detections, iou_threshold=0.5):
+def match_image(truth: Truth, detections: Detections, iou_threshold: float = 0.5) -> ImageErrors:
     """The ImageErrors of one image.
 
     Each detection, best score first, takes the box that it overlaps most among those not yet taken, whatever their
@@ -44,7 +48,7 @@ def match_image(truth, detections, iou_threshold=0.5):
     return ImageErrors(found, claims)
 
 
-def confusion_matrix(predictions, score_threshold=SCORE_THRESHOLD):
+def confusion_matrix(predictions: Predictions, score_threshold: float = SCORE_THRESHOLD) -> np.ndarray:
     """How often boxes of each class were taken for each: (C + 1, C + 1) int64, rows truth, columns detected.
 
     The last row counts detections of nothing, the last column boxes that were missed; difficult ones are left out.
@@ -57,11 +61,11 @@ def confusion_matrix(predictions, score_threshold=SCORE_THRESHOLD):
         said = np.append(found.labels, count)
         counts = ~truth.difficult
         np.add.at(matrix, (truth.labels[counts], said[errors.found[counts]]), 1)
-        np.add.at(matrix, (count, found.labels[errors.claims == -1]), 1)
+        np.add.at(matrix[count], found.labels[errors.claims == -1], 1)
     return matrix
 
 
-def confusion_report(predictions, score_threshold=SCORE_THRESHOLD):
+def confusion_report(predictions: Predictions, score_threshold: float = SCORE_THRESHOLD) -> dict[str, Any]:
     """The confusion matrix as plain values for a report."""
     matrix = confusion_matrix(predictions, score_threshold)
     return {
@@ -72,7 +76,7 @@ def confusion_report(predictions, score_threshold=SCORE_THRESHOLD):
     }
 
 
-def confusion_text(report):
+def confusion_text(report: dict[str, Any]) -> str:
     """What `confusion_report` found, for people: hits, misses and the most frequent errors."""
     matrix = np.array(report["matrix"])
     hits, boxes = int(np.trace(matrix[:-1, :-1])), int(matrix[:-1].sum())
@@ -90,7 +94,7 @@ def confusion_text(report):
     return "\n".join(lines)
 
 
-def badness(truth, detections):
+def badness(truth: Truth, detections: Detections) -> float:
     """How wrong an image is: a point for each box missed or given another class, and the score of each detection
     of nothing. Only detections above SCORE_THRESHOLD count."""
     shown = detections[detections.scores > SCORE_THRESHOLD]

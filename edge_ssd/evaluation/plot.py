@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..files import replacing
-from .voc import area_ap, precision_recall
+from ..files import StrPath, replacing
+from .predictions import Predictions
+from .voc import Curve, area_ap, precision_recall
 
 
-def plot_curves(predictions, path, title=""):
+def plot_curves(predictions: Predictions, path: StrPath, title: str = "") -> None:
     """Writes the precision-recall curves at IoU 0.5 of every class that has a box to `path`, a PNG."""
     labels = [k for k in range(len(predictions.class_names)) if precision_recall(predictions, k).positives]
     columns = min(4, max(1, len(labels)))
@@ -28,7 +30,7 @@ def plot_curves(predictions, path, title=""):
         figure.savefig(temporary, dpi=110, format="png")
 
 
-def _draw(axis, curve, name):
+def _draw(axis: Axes, curve: Curve, name: str) -> None:
     axis.plot([0, *curve.recall], [1, *curve.precision], drawstyle="steps-post", linewidth=1.2)
     axis.set(xlim=(0, 1.02), ylim=(0, 1.05))
     axis.grid(alpha=0.3)

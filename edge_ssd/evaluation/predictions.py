@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..datasets import Truth
+from ..datasets import Dataset, Truth
 from ..detections import Detections
+
+# Gives what is in a (H, W, 3) uint8 BGR image.
+Detect = Callable[[np.ndarray], Detections]
+
+
+@runtime_checkable
+class DetectsAll(Protocol):
+    """What may work on several images at once, as a Detector does."""
+
+    def detect_all(self, frames: Iterable[np.ndarray], /) -> Iterator[tuple[Any, Detections, Any]]:
+        """A tuple for each image, in order; its second entry is what was found."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -25,28 +39,36 @@ class Predictions:
     left_out: int = 0
     areas: tuple[np.ndarray, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.truths) != len(self.detections):
             raise ValueError(
                 f"detections: expected one for each of {len(self.truths)} images, got {len(self.detections)}"
             )
 
 
-def predict(detect, dataset, class_names=(), progress=False):
+def predict(
+    detect: Detect | DetectsAll,
+    dataset: Dataset,
+    class_names: Sequence[str] = (),
+    progress: bool = False,
+) -> Predictions:
     """Runs `detect`, a Detector or a function, on every image of `dataset`; arguments and errors as of `evaluate`."""
     if not len(dataset):
         raise ValueError(f"{dataset.address}: no images to evaluate on")
     table = _label_table(class_names or dataset.class_names, dataset)
     truths, areas, detections, left_out = [], [], [], 0
 
-    def images():
+    def images() -> Iterator[np.ndarray]:
         for index in _shown(range(len(dataset)), progress):
             # With its image: a data set may render both at once, and keep the latest alone.
             truths.append(dataset.truth(index))
             areas.append(dataset.areas(index))
             yield dataset.image(index)
 
-    everything = detect.detect_all(images()) if hasattr(detect, "detect_all") else map(detect, images())
+    if isinstance(detect, DetectsAll):
+        everything = (found for _, found, _ in detect.detect_all(images()))
+    else:
+        everything = map(detect, images())
     for found in everything:
         found = replace(found, labels=table[found.labels])
         detections.append(found[found.labels >= 0])
@@ -61,7 +83,7 @@ def predict(detect, dataset, class_names=(), progress=False):
     )
 
 
-def _label_table(class_names, dataset):
+def _label_table(class_names: Sequence[str], dataset: Dataset) -> np.ndarray:
     """(len(class_names),) int32: the data set's label of each of the detector's, -1 where it has none."""
     missing = [name for name in dataset.class_names if name not in class_names]
     if missing:
@@ -74,7 +96,7 @@ def _label_table(class_names, dataset):
     )
 
 
-def _shown(indices, progress):
+def _shown(indices: Iterable[int], progress: bool) -> Iterable[int]:
     if not progress:
         return indices
     try:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from .predictions import Predictions
 from .voc import area_ap, eleven_point_ap, precision_recall
 
 _COCO_AP = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
@@ -13,7 +16,7 @@ _COCO_AR = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 OVERALL = (*_COCO_AP, *_COCO_AR, "VOC_AP50_11point", "VOC_AP50_area")
 
 
-def score(predictions):
+def score(predictions: Predictions) -> dict[str, Any]:
     """All measures of `predictions`, in a dict that JSON can hold.
 
     The names in OVERALL: 0..1, means over the classes that have a box; COCO's, then VOC's at IoU 0.5.
@@ -24,7 +27,7 @@ def score(predictions):
     Raises ImportError when pycocotools is missing.
     """
     overall, by_class = load_coco_scorer()(predictions)
-    classes = {
+    classes: dict[str, dict[str, Any]] = {
         name: {**by_class[name], **_voc_scores(predictions, label), **_counts(predictions, label)}
         for label, name in enumerate(predictions.class_names)
     }
@@ -34,12 +37,11 @@ def score(predictions):
         name: sum(values[name] for values in classes.values())
         for name in ("boxes", "difficult", "detections")
     }
-    report = {name: overall[name] for name in OVERALL}
-    report |= {"images": len(predictions.truths), **totals, "left_out": predictions.left_out}
-    return _plain({**report, "classes": classes})
+    counts = {"images": len(predictions.truths), **totals, "left_out": predictions.left_out}
+    return _plain({**{name: overall[name] for name in OVERALL}, **counts, "classes": classes})
 
 
-def load_coco_scorer():
+def load_coco_scorer() -> Callable[[Predictions], tuple[dict[str, float], dict[str, dict[str, float]]]]:
     """The function `coco_scores`. Raises ImportError naming the extra to install, without pycocotools."""
     try:
         from .coco import coco_scores
@@ -50,12 +52,12 @@ def load_coco_scorer():
     return coco_scores
 
 
-def _voc_scores(predictions, label):
+def _voc_scores(predictions: Predictions, label: int) -> dict[str, float]:
     curve = precision_recall(predictions, label)
     return {"VOC_AP50_11point": eleven_point_ap(curve), "VOC_AP50_area": area_ap(curve)}
 
 
-def _counts(predictions, label):
+def _counts(predictions: Predictions, label: int) -> dict[str, int]:
     difficult = np.concatenate([t.difficult[t.labels == label] for t in predictions.truths])
     return {
         "boxes": len(difficult),
@@ -64,19 +66,19 @@ def _counts(predictions, label):
     }
 
 
-def _mean(values):
+def _mean(values: list[float]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else float("nan")
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """NaN to None: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _plain(entry) for key, entry in value.items()}
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def report_text(report):
+def report_text(report: dict[str, Any]) -> str:
     """The report as a table for people."""
     width = max(8, *(len(name) for name in report["classes"]))
     columns = ("AP", "AP50", "VOC_AP50_11point", "VOC_AP50_area", "boxes", "difficult", "detections")
@@ -94,7 +96,7 @@ def report_text(report):
     return "\n".join(lines)
 
 
-def _shown(value):
+def _shown(value: float | None) -> str:
     if value is None:
         return "-"
     return str(value) if isinstance(value, int) else f"{value:.4f}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..boxes import iou_matrix
+from .predictions import Predictions
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,17 @@ class Curve:
     positives: int
 
     @property
-    def precision(self):
+    def precision(self) -> np.ndarray:
         """(D,) float64."""
         return self.hits / np.arange(1, len(self.hits) + 1)
 
     @property
-    def recall(self):
+    def recall(self) -> np.ndarray:
         """(D,) float64; zeros without positives."""
         return self.hits / max(1, self.positives)
 
 
-def precision_recall(predictions, label, iou_threshold=0.5):
+def precision_recall(predictions: Predictions, label: int, iou_threshold: float = 0.5) -> Curve:
     """The Curve of one class of `predictions`.
 
     A detection stands for the box of its class and image with the highest IoU, and finds it when that is
@@ -56,7 +57,7 @@ def precision_recall(predictions, label, iou_threshold=0.5):
     return _curve(*(np.concatenate(parts) for parts in (scores, found_boxes, difficult)))
 
 
-def _found_box(detected, boxes, iou_threshold, first):
+def _found_box(detected: np.ndarray, boxes: np.ndarray, iou_threshold: float, first: int) -> np.ndarray:
     """The number of the box that each detection finds, counted from `first`; -1 for none: (D,) int64."""
     if not len(boxes):
         return np.full(len(detected), -1)
@@ -65,7 +66,7 @@ def _found_box(detected, boxes, iou_threshold, first):
     return np.where(iou.max(axis=1) >= iou_threshold, iou.argmax(axis=1) + first, -1)
 
 
-def _curve(scores, found_boxes, difficult):
+def _curve(scores: np.ndarray, found_boxes: np.ndarray, difficult: np.ndarray) -> Curve:
     """scores, found_boxes (D,): all detections of a class.   difficult: (G,) of all its boxes."""
     counts = ~np.append(difficult, False)[found_boxes]  # the last, which -1 picks, for "no box"
     scores, found_boxes = scores[counts], found_boxes[counts]
@@ -78,7 +79,7 @@ def _curve(scores, found_boxes, difficult):
     return Curve(scores[order], np.cumsum(is_hit), int((~difficult).sum()))
 
 
-def eleven_point_ap(curve):
+def eleven_point_ap(curve: Curve) -> float:
     """Mean of the best precision at recall >= 0, 0.1 ... 1 (VOC2007); NaN without positives."""
     if not curve.positives:
         return float("nan")
@@ -88,7 +89,7 @@ def eleven_point_ap(curve):
     return float(best.mean())
 
 
-def area_ap(curve):
+def area_ap(curve: Curve) -> float:
     """Area under the curve of the best precision at each recall or more (VOC2010); NaN without positives."""
     if not curve.positives:
         return float("nan")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..files import replacing
+from ..datasets import Dataset
+from ..files import StrPath, replacing
 from .errors import SCORE_THRESHOLD, badness
+from .predictions import Predictions
 
 COUNT = 20
 _COLUMNS = 5
 
 
-def plot_worst(predictions, dataset, path, title=""):
+def plot_worst(predictions: Predictions, dataset: Dataset, path: StrPath, title: str = "") -> None:
     """Writes the COUNT images with the most errors, worst first, to `path`, a PNG.
 
     predictions: of every image of `dataset`, in its order. Truth is drawn in green, dotted where it is difficult,
@@ -35,7 +38,7 @@ def plot_worst(predictions, dataset, path, title=""):
         figure.savefig(temporary, dpi=75, format="png")
 
 
-def _draw(axis, dataset, predictions, index):
+def _draw(axis: Axes, dataset: Dataset, predictions: Predictions, index: int) -> None:
     truth, found = predictions.truths[index], predictions.detections[index]
     height, width = truth.image_size
     axis.imshow(dataset.image(index)[..., ::-1], extent=(0, width, height, 0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Union
@@ -16,7 +17,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: StrPath) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place at the end; removed when the block fails."""
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -29,7 +30,7 @@ def replacing(path):
         raise
 
 
-def file_sha256(path):
+def file_sha256(path: StrPath) -> str:
     """The SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:

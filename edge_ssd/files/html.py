@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Sequence
 from html import escape
 
 _STYLE = """
@@ -24,7 +25,7 @@ svg, img { max-width: 100%; height: auto; } img { background: #fff; }
 """
 
 
-def page(title, parts):
+def page(title: str, parts: Iterable[str]) -> str:
     """A whole page. title: text, its heading too.   parts: HTML."""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -35,8 +36,11 @@ def page(title, parts):
     )
 
 
-def table(head, rows, classes=None):
-    """head: texts.   rows: lists of ready-made HTML.   classes: of each row, "" for none."""
+def table(head: Iterable[str], rows: Sequence[Iterable[str]], classes: Sequence[str] | None = None) -> str:
+    """A table, which scrolls where it is too wide.
+
+    head: texts.   rows: lists of ready-made HTML.   classes: of each row, "" for none.
+    """
     lines = ['<div class="wide"><table><tr>' + "".join(f"<th>{cell}</th>" for cell in head) + "</tr>"]
     for row, name in zip(rows, classes or [""] * len(rows)):
         opening = f'<tr class="{name}">' if name else "<tr>"
@@ -44,12 +48,12 @@ def table(head, rows, classes=None):
     return "\n".join([*lines, "</table></div>"])
 
 
-def facts(pairs):
-    """A list of what and how much. pairs: (text, text)."""
+def facts(pairs: Iterable[tuple[str, object]]) -> str:
+    """A list of what and how much. pairs: (text, what str makes a text of)."""
     return "<dl>" + "".join(f"<dt>{escape(a)}</dt><dd>{escape(str(b))}</dd>" for a, b in pairs) + "</dl>"
 
 
-def picture(png, description):
+def picture(png: bytes, description: str) -> str:
     """A PNG inside the page. png: bytes.   description: for who cannot see it."""
     data = base64.b64encode(png).decode()
     return f'<img alt="{escape(description)}" src="data:image/png;base64,{data}">'

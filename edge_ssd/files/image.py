@@ -1,12 +1,22 @@
-"""Image files: their pixels, what their headers say without decoding them, and whether they are all there."""
+"""Image files: their pixels, what their headers say without decoding them, and whether they are all there.
+
+The headers of JPEG and PNG are read here and not by Pillow. Pillow opens a file that is cut off and its `verify` passes
+a cut JPEG, so the walk over chunks and segments would stay; a PNG of 16-bit colours it calls "RGB", without the
+depth that the check of a data set asks for; and no extra needs Pillow for itself. What is left to take over is
+the orientation tag, which it gives as stored, valid or not.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
+
+from . import StrPath
 
 _PNG_HEAD, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND"
 _JPEG_HEAD, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
@@ -17,6 +27,7 @@ _START_OF_SCAN = 0xDA
 _APP1, _EXIF = 0xE1, b"Exif\0\0"
 # The orientation tag and its type, a 16-bit number, in a directory of EXIF's; 1 is "as stored".
 _ORIENTATION, _SHORT, UPRIGHT = 0x0112, 3, 1
+_BYTE_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,13 @@ class ImageHeader:
     orientation: int = UPRIGHT
 
     @property
-    def shown_size(self):
+    def shown_size(self) -> tuple[int, int]:
         """(height, width) of the image turned as its orientation tag says."""
-        return self.size[::-1] if self.orientation >= 5 else self.size
+        height, width = self.size
+        return (width, height) if self.orientation >= 5 else (height, width)
 
 
-def read_image(path, turned=True):
+def read_image(path: StrPath, turned: bool = True) -> np.ndarray:
     """The image in a file: (H, W, 3) uint8 BGR, whatever its channels and depth.
 
     turned: as its orientation tag says; False gives the pixels as stored, on which boxes are marked.
@@ -49,7 +61,7 @@ def read_image(path, turned=True):
     return _decode(_read_bytes(path), path, flags)
 
 
-def _decode(data, path, flags):
+def _decode(data: bytes, path: StrPath, flags: int) -> np.ndarray:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -59,12 +71,12 @@ def _decode(data, path, flags):
     return image
 
 
-def read_image_size(path):
+def read_image_size(path: StrPath) -> tuple[int, int]:
     """(height, width) of an image file as stored; reading and errors as `read_header`."""
     return read_header(path).size
 
 
-def read_header(path):
+def read_header(path: StrPath) -> ImageHeader:
     """The ImageHeader of an image file, without decoding it where it is JPEG or PNG.
 
     Raises FileNotFoundError; ValueError naming the file when it is no image or not all there.
@@ -77,10 +89,11 @@ def read_header(path):
         tags = [data[start : start + length] for name, start, length in _png_chunks(data) if name == b"eXIf"]
         return ImageHeader(size, data[24], _orientation(tags[0]) if tags else UPRIGHT)
     image = _decode(data, path, cv2.IMREAD_UNCHANGED)
-    return ImageHeader(image.shape[:2], 8 * image.dtype.itemsize)
+    height, width = image.shape[:2]
+    return ImageHeader((height, width), 8 * image.dtype.itemsize)
 
 
-def _jpeg_header(data, path):
+def _jpeg_header(data: bytes, path: StrPath) -> ImageHeader:
     orientation = UPRIGHT
     for marker, start in _jpeg_segments(data):
         if marker == _APP1 and data.startswith(_EXIF, start + 2):
@@ -93,12 +106,15 @@ def _jpeg_header(data, path):
     raise ValueError(f"{path}: a JPEG without a frame header")
 
 
-def _orientation(exif):
+def _orientation(exif: bytes) -> int:
     """The orientation tag in EXIF data, which are laid out as a TIFF; UPRIGHT where there is no valid one."""
-    order = {b"II*\0": "little", b"MM\0*": "big"}.get(exif[:4])
+    order = _BYTE_ORDERS.get(exif[:4])
     if order is None:
         return UPRIGHT
-    number = lambda at, size: int.from_bytes(exif[at : at + size], order)  # noqa: E731
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(exif[at : at + size], order)
+
     directory = number(4, 4)
     for entry in range(directory + 2, directory + 2 + 12 * number(directory, 2), 12):
         if (number(entry, 2), number(entry + 2, 2)) == (_ORIENTATION, _SHORT):
@@ -107,7 +123,7 @@ def _orientation(exif):
     return UPRIGHT
 
 
-def _read_bytes(path):
+def _read_bytes(path: StrPath) -> bytes:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -118,7 +134,7 @@ def _read_bytes(path):
     return data
 
 
-def _incomplete(data):
+def _incomplete(data: bytes) -> str:
     """What is missing of an image file, as text; empty when nothing seems to be."""
     if not data:
         return "the file is empty"
@@ -132,12 +148,12 @@ def _incomplete(data):
     return ""
 
 
-def _png_ends(data):
+def _png_ends(data: bytes) -> bool:
     """Whether the chunks of a PNG lead to its end; what follows the end does not count."""
     return any(name == _PNG_END for name, _, _ in _png_chunks(data))
 
 
-def _png_chunks(data):
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """(name, where its data are, their length in bytes) of the chunks of a PNG up to its end."""
     at = len(_PNG_HEAD)
     while at + 12 <= len(data):
@@ -148,7 +164,7 @@ def _png_chunks(data):
         at += 12 + length
 
 
-def _jpeg_segments(data):
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """(marker, where its length field is) of the segments of a JPEG up to its first scan."""
     at = 2
     while data[at : at + 1] == b"\xff" and at + 3 < len(data):
@@ -162,7 +178,7 @@ def _jpeg_segments(data):
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
-def opencv_name(name):
+def opencv_name(name: StrPath) -> str:
     """A file's name or an address as text that OpenCV can take; ValueError when it is not UTF-8.
 
     OpenCV ends the process for such a name.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _PROC_CGROUP, _CGROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
-def usable_cores():
+def usable_cores() -> int:
     """CPU cores that this process may keep busy; a container or taskset may allow fewer than there are.
 
     Of a share of CPU time, such as `docker run --cpus 2.5`, whole cores, at least one: more threads would use it up
@@ -20,7 +21,7 @@ def usable_cores():
     return max(1, min([cores, *map(int, _cpu_shares())]))
 
 
-def _cpu_shares():
+def _cpu_shares() -> Iterator[float]:
     """The limits on this process's CPU time, in cores: those of its control groups, and of the groups these are in."""
     for line in _lines(_PROC_CGROUP):
         _, controllers, group = line.split(":", 2)
@@ -39,14 +40,14 @@ def _cpu_shares():
                 break
 
 
-def _lines(path):
+def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except OSError:
         return []
 
 
-def cpu_name():
+def cpu_name() -> str:
     """The CPU's own name, as Linux tells it, or its architecture."""
     if _CPU_INFO.is_file():
         for line in _CPU_INFO.read_text(errors="replace").splitlines():
@@ -55,7 +56,7 @@ def cpu_name():
     return platform.processor() or platform.machine()
 
 
-def sums_int8_exactly():
+def sums_int8_exactly() -> bool:
     """Whether this CPU multiplies 8-bit numbers without losing any of the sum.
 
     False on an x86 CPU without VNNI: two products of 8 bits are added in 16 there, and cut off beyond.

@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import threading
 import time
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from .nvml import GpuCounters
 
@@ -19,12 +21,22 @@ _SAMPLE_S = 0.1
 _BOARD_RAILS = ("VDD_IN", "POM_5V_IN", "VDD_TOTAL")
 
 
+class Meter(Protocol):
+    """What measures energy.   name: of what."""
+
+    name: str
+
+    def measure(self) -> AbstractContextManager[list[float]]:
+        """A list that holds the joules of the block afterwards."""
+        ...
+
+
 class RaplMeter:
     """Joules of the CPU packages, counted by the CPU itself.   folder: sysfs's powercap."""
 
     name = "CPU packages (RAPL)"
 
-    def __init__(self, folder=_POWERCAP):
+    def __init__(self, folder: Path = _POWERCAP) -> None:
         self._packages = [
             (path / "energy_uj", int((path / "max_energy_range_uj").read_text()))
             for path in sorted(folder.glob("intel-rapl:[0-9]*"))
@@ -34,15 +46,16 @@ class RaplMeter:
             raise OSError("no RAPL counter that this user may read")
 
     @contextmanager
-    def measure(self):
+    def measure(self) -> Iterator[list[float]]:
         """A list that holds the joules of the block afterwards."""
-        before, joules = self._counts(), []
+        before = self._counts()
+        joules: list[float] = []
         yield joules
         spent = zip(before, self._counts(), self._packages)
         # The counter starts again at its limit, after minutes under load.
         joules.append(sum((now - then) % limit for then, now, (_, limit) in spent) / 1e6)
 
-    def _counts(self):
+    def _counts(self) -> list[int]:
         return [int(path.read_text()) for path, _ in self._packages]
 
 
@@ -51,14 +64,15 @@ class GpuMeter:
 
     name = "GPU (NVML)"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._counters = GpuCounters()
         self._counters.millijoules()
 
     @contextmanager
-    def measure(self):
+    def measure(self) -> Iterator[list[float]]:
         """A list that holds the joules of the block afterwards."""
-        before, joules = self._counters.millijoules(), []
+        before = self._counters.millijoules()
+        joules: list[float] = []
         yield joules
         joules.append((self._counters.millijoules() - before) / 1e3)
 
@@ -66,18 +80,20 @@ class GpuMeter:
 class SampledMeter:
     """Joules from a reading of watts, every 0.1 s.   name: what it measures.   read_watts: function."""
 
-    def __init__(self, name, read_watts, interval_s=_SAMPLE_S):
+    def __init__(self, name: str, read_watts: Callable[[], float], interval_s: float = _SAMPLE_S) -> None:
         self.name, self._read_watts, self._interval_s = name, read_watts, interval_s
         read_watts()  # raises OSError or ValueError here when there is nothing to read
 
     @contextmanager
-    def measure(self):
+    def measure(self) -> Iterator[list[float]]:
         """A list that holds the joules of the block afterwards."""
+        joules: list[float] = []
         # None from before the block: that would be the power of a machine that waits.
-        stop, joules, watts = threading.Event(), [], []
+        watts: list[float] = []
+        stop = threading.Event()
         start = time.perf_counter()
 
-        def sample():
+        def sample() -> None:
             while not stop.wait(self._interval_s):
                 with suppress(OSError, ValueError, subprocess.TimeoutExpired):
                     watts.append(self._read_watts())
@@ -94,8 +110,8 @@ class SampledMeter:
         joules.append(sum(watts) / len(watts) * seconds)
 
 
-def board_watts(folder=_HWMON):
-    """Watts of a Jetson's whole board, from its INA3221. Raises OSError where there is none."""
+def board_watts(folder: Path = _HWMON) -> float:
+    """Watts of a Jetson's whole board, from its INA3221. folder: sysfs's hwmon. OSError where there is none."""
     for chip in sorted(folder.glob("hwmon*")):
         for label in sorted(chip.glob("in*_label")):
             if label.read_text().strip() in _BOARD_RAILS:
@@ -105,7 +121,7 @@ def board_watts(folder=_HWMON):
     raise OSError("no INA3221 with a rail of the whole board")
 
 
-def gpu_watts():
+def gpu_watts() -> float:
     """Watts of the first NVIDIA GPU, from its driver. Raises OSError where it does not tell."""
     command = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "--id=0"]
     if shutil.which(command[0]) is None:
@@ -114,15 +130,15 @@ def gpu_watts():
     return float(done.stdout)
 
 
-def find_meters():
+def find_meters() -> list[Meter]:
     """The meters of this machine; a Jetson's board includes its CPU and GPU."""
-    openers = (
+    openers: tuple[Callable[[], Meter], ...] = (
         lambda: SampledMeter("board (INA3221)", board_watts),
         RaplMeter,
         GpuMeter,
         lambda: SampledMeter("GPU (nvidia-smi)", gpu_watts, 0.5),
     )
-    meters = []
+    meters: list[Meter] = []
     for opener in openers:
         try:
             meters.append(opener())
@@ -133,7 +149,7 @@ def find_meters():
     return meters
 
 
-def _is_readable(path):
+def _is_readable(path: Path) -> bool:
     try:
         path.read_text()
     except OSError:

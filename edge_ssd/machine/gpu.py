@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # CUdevice_attribute, as cuda.h numbers them since CUDA 5.
 _MAJOR, _MINOR, _INTEGRATED = 75, 76, 18
@@ -27,7 +29,7 @@ class GpuInfo:
     cuda: tuple[int, int]
 
 
-def gpu_info():
+def gpu_info() -> GpuInfo:
     """The GpuInfo of this machine. Raises OSError saying what is missing: the driver, or a GPU behind it."""
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
@@ -57,18 +59,18 @@ def gpu_info():
     )
 
 
-def _number(function, *arguments):
+def _number(function: Callable[..., int], *arguments: Any) -> int:
     value = ctypes.c_int()
     _checked(function(ctypes.byref(value), *arguments))
     return value.value
 
 
-def _checked(status):
+def _checked(status: int) -> None:
     if status:
         raise OSError(f"the NVIDIA driver fails (CUDA error {status}); nvidia-smi says more")
 
 
-def _driver_version():
+def _driver_version() -> str:
     for path in ("/sys/module/nvidia/version", "/sys/module/nvgpu/version"):
         if Path(path).is_file():
             return Path(path).read_text().strip()

@@ -10,10 +10,11 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..files import file_sha256, replacing
+from ..files import StrPath, file_sha256, replacing
 from ..machine.gpu import gpu_info
 from ..spec import SsdSpec
 from .manifest import Running, check_manifest, manifest_path, read_manifest
@@ -42,7 +43,9 @@ class Packed(NamedTuple):
     run: list[str]
 
 
-def write_bundle(model, out, engines=(), run=()):
+def write_bundle(
+    model: StrPath, out: StrPath, engines: Iterable[StrPath] = (), run: Iterable[StrPath] = ()
+) -> Packed:
     """Packs a model and what was made of it into the zip file `out`.
 
     model: NAME.onnx; its spec, the NAME.*.onnx, NAME.*.engine, reports and calibration tables beside it go in
@@ -76,7 +79,7 @@ def write_bundle(model, out, engines=(), run=()):
     return Packed(sorted(files), order)
 
 
-def _order(preferred, files, otherwise):
+def _order(preferred: list[str], files: dict[str, Path], otherwise: list[str]) -> list[str]:
     """The names that are to be run, most preferred first.   files: {name in the bundle: path}."""
     runnable = [name for name in files if name.endswith((".onnx", ".engine"))]
     for name in preferred:
@@ -89,7 +92,7 @@ def _order(preferred, files, otherwise):
     return [*dict.fromkeys([*preferred, *otherwise])]
 
 
-def _files_of(model, engines):
+def _files_of(model: Path, engines: list[Path]) -> dict[str, Path]:
     """{name in the bundle: path}."""
     if model.suffix != ".onnx":
         raise ValueError(f"{model}: expected an ONNX model, a name that ends in .onnx")
@@ -120,7 +123,7 @@ def _files_of(model, engines):
     return found
 
 
-def _weights_of(model):
+def _weights_of(model: Path) -> dict[str, Path]:
     """{name in the bundle: path} of the files outside of an ONNX model that hold weights of it."""
     found = {}
     for location in _external_locations(model):
@@ -136,7 +139,7 @@ def _weights_of(model):
     return found
 
 
-def _external_locations(model):
+def _external_locations(model: Path) -> list[str]:
     """What the model itself names; without the package that reads it, what exporters name such files."""
     try:
         from .external_data import external_locations
@@ -146,12 +149,12 @@ def _external_locations(model):
     return external_locations(model)
 
 
-def _inside(location):
+def _inside(location: str) -> str:
     """A location as the zip file has it: ./a is a."""
     return str(PurePosixPath(location))
 
 
-def open_bundle(path, cache=None):
+def open_bundle(path: StrPath, cache: StrPath | None = None) -> Path:
     """The model file to run of a bundle: the first that this machine can run, in the order of `write_bundle`.
 
     The bundle is unpacked once, into `cache` (default: edge_ssd in the user's cache folder), under the hash
@@ -171,11 +174,11 @@ def open_bundle(path, cache=None):
     return folder / chosen
 
 
-def _cache_folder():
+def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd" / "bundles"
 
 
-def _unpack(path, folder):
+def _unpack(path: Path, folder: Path) -> None:
     """Unpacks beside `folder` first, and takes its name when everything is there and right."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpacking-"))
@@ -198,7 +201,7 @@ def _unpack(path, folder):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _checked_index(archive):
+def _checked_index(archive: zipfile.ZipFile) -> dict[str, Any]:
     index = json.loads(archive.read(_INDEX))
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         raise ValueError(f"not a bundle of edge-ssd bundle (format {FORMAT!r} expected)")
@@ -218,13 +221,13 @@ def _checked_index(archive):
     return index
 
 
-def _stays_inside(name):
+def _stays_inside(name: str) -> bool:
     """Whether a name is that of a file below the folder that it is resolved in, on any system."""
     parts = PurePosixPath(name).parts
     return bool(parts) and not name.startswith("/") and ".." not in parts and not set(name) & set("\\:")
 
 
-def _extract(archive, name, digest, folder):
+def _extract(archive: zipfile.ZipFile, name: str, digest: str, folder: Path) -> None:
     target = folder / name
     target.parent.mkdir(parents=True, exist_ok=True)
     seen = hashlib.sha256()
@@ -236,7 +239,7 @@ def _extract(archive, name, digest, folder):
         raise ValueError(f"{name!r} is not what was packed; copy the bundle again")
 
 
-def _runs_here(path):
+def _runs_here(path: Path) -> bool:
     """Whether this machine has what runs an ONNX model; or the TensorRT and the GPU that an engine was built for,
     and CuPy to run it. An engine that holds a program does not run from a bundle.
     """

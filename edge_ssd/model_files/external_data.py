@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
+from ..files import StrPath
 
-def external_locations(path):
+
+def external_locations(path: StrPath) -> list[str]:
     """The files that hold weights of an ONNX model, as the model names them: relative to its folder; sorted.
 
     Raises ValueError for a file that is no ONNX model.
@@ -24,7 +27,9 @@ def external_locations(path):
     return sorted({ExternalDataInfo(tensor).location for tensor in tensors if uses_external_data(tensor)})
 
 
-def _tensors(initializers, nodes):
+def _tensors(
+    initializers: Iterable[onnx.TensorProto], nodes: Iterable[onnx.NodeProto]
+) -> Iterator[onnx.TensorProto]:
     """The constants of a graph, and those of the branches and loops in it."""
     yield from initializers
     for node in nodes:

@@ -12,8 +12,10 @@ import logging
 import shlex
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from ..files import replacing
+from ..files import StrPath, replacing
+from ..files.json_fields import BadKey, check_keys, check_type, inside, whole_numbers
 from ..spec import SsdSpec
 
 FORMAT = "edge_ssd-engine/1"
@@ -76,6 +78,12 @@ class Manifest:
     workspace_bytes: int
     command: str
 
+    @property
+    def runs_on(self) -> tuple[tuple[int, int], ...]:
+        """Compute capabilities that the plan is for."""
+        own = self.compute_capability
+        return self.targets or (() if own is None else (own,))
+
 
 @dataclass(frozen=True)
 class EngineFile:
@@ -84,7 +92,7 @@ class EngineFile:
     spec: SsdSpec
     manifest: Manifest
 
-    def save(self, engine_path):
+    def save(self, engine_path: StrPath) -> None:
         """Writes NAME.engine.json beside the engine, as a whole or not at all."""
         content = {
             "format": FORMAT,
@@ -95,25 +103,28 @@ class EngineFile:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def precision_of(path):
+def precision_of(path: StrPath) -> str:
     """fp32, fp16 or int8, by the name that `build` gives: NAME.fp16.onnx, NAME.int8.engine."""
     words = Path(path).name.split(".")
     return next((p for p in ("int8", "fp16") if any(w.startswith(p) for w in words[1:])), "fp32")
 
 
-def engine_path(model_path, precision, flavour):
-    """Where the engine of a model goes: NAME.<precision>.engine beside it, .rtx.engine for TensorRT-RTX."""
+def engine_path(model_path: StrPath, precision: str, flavour: str) -> Path:
+    """Where the engine of a model goes: NAME.<precision>.engine beside it, .rtx.engine for TensorRT-RTX.
+
+    precision: fp32, fp16 or int8.   flavour: a key of FLAVOURS.
+    """
     model_path = Path(model_path)
     return model_path.with_name(f"{model_path.stem}.{precision}{_SUFFIXES[flavour]}")
 
 
-def manifest_path(engine_path):
+def manifest_path(engine_path: StrPath) -> Path:
     """NAME.engine.json for NAME.engine."""
     engine_path = Path(engine_path)
     return engine_path.with_name(engine_path.name + ".json")
 
 
-def read_manifest(engine_path):
+def read_manifest(engine_path: StrPath) -> EngineFile:
     """The EngineFile beside an engine.
 
     Raises FileNotFoundError when the engine or its manifest is not there, ValueError when the manifest
@@ -137,7 +148,7 @@ def read_manifest(engine_path):
     return EngineFile(spec, manifest)
 
 
-def check_manifest(manifest, engine_path, running):
+def check_manifest(manifest: Manifest, engine_path: StrPath, running: Running) -> None:
     """Raises EngineMismatch unless the engine runs on the machine that `running` describes.
 
     manifest: of the engine.   engine_path: its file, whose size is compared too.   running: Running.
@@ -166,16 +177,16 @@ def check_manifest(manifest, engine_path, running):
         )
 
 
-def sm_name(compute_capability):
+def sm_name(compute_capability: tuple[int, int]) -> str:
     """(8, 7) -> "sm_87"."""
     return "sm_{}{}".format(*compute_capability)
 
 
-def _numbers(version):
+def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
-def _version_fits(manifest, running):
+def _version_fits(manifest: Manifest, running: Running) -> bool:
     if manifest.flavour != running.flavour:
         return False
     built, here = _numbers(manifest.version), _numbers(running.version)
@@ -185,30 +196,29 @@ def _version_fits(manifest, running):
     return built[:shared] == here[:shared]
 
 
-def _gpu_fits(manifest, running):
+def _gpu_fits(manifest: Manifest, running: Running) -> bool:
     here = running.compute_capability
     if here is None:
         return False
     if manifest.hardware_compatible:  # Ampere and later
         return here >= (8, 0)
-    return here in (manifest.targets or (manifest.compute_capability,))
+    return here in manifest.runs_on
 
 
-def _built_for(manifest):
-    targets = manifest.targets or (manifest.compute_capability,)
+def _built_for(manifest: Manifest) -> str:
     if manifest.hardware_compatible:
         return f"{FLAVOURS[manifest.flavour]} {manifest.version} for sm_80 and later"
-    return f"{FLAVOURS[manifest.flavour]} {manifest.version} for {', '.join(map(sm_name, targets))}"
+    return f"{FLAVOURS[manifest.flavour]} {manifest.version} for {', '.join(map(sm_name, manifest.runs_on))}"
 
 
-def _present(manifest, running):
+def _present(manifest: Manifest, running: Running) -> str:
     name = "" if manifest.flavour == running.flavour else f"{FLAVOURS[running.flavour]} "
     if running.compute_capability is None:
         return f"{name}{running.version} and no GPU that it can use"
     return f"{name}{running.version} on {sm_name(running.compute_capability)}"
 
 
-def _advice(manifest, engine_path):
+def _advice(manifest: Manifest, engine_path: Path) -> str:
     """The command that makes the engine again here: from its model, or from the ONNX file that came with it."""
     folder = engine_path.parent
     if (folder / manifest.onnx).is_file() and not (folder / manifest.source).is_file():
@@ -216,47 +226,34 @@ def _advice(manifest, engine_path):
     return f"rebuild it here: {manifest.command}"
 
 
-def _parsed(content):
+def _parsed(content: Any) -> tuple[SsdSpec, Manifest]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else content
-        raise ValueError(f"format: expected {FORMAT!r}, got {str(found)[:60]!r}")
+        raise BadKey("format", f"expected {FORMAT!r}, got {str(found)[:60]!r}")
     for key in ("spec", "manifest"):
         if not isinstance(content.get(key), dict):
-            raise ValueError(f"{key}: missing")
-    return SsdSpec.from_json(json.dumps(content["spec"])), _manifest(content["manifest"])
+            raise BadKey(key, "missing")
+    spec = SsdSpec.from_json(json.dumps(content["spec"]))
+    with inside("manifest"):
+        return spec, _manifest(content["manifest"])
 
 
-def _manifest(values):
-    known = {f.name: f.type for f in fields(Manifest)}
-    for key in (*known, *values):
-        if key not in values or key not in known:
-            raise ValueError(f"manifest.{key}: " + ("missing" if key in known else "unknown key"))
-        _check_type(key, values[key], known[key])
+def _manifest(values: dict[str, Any]) -> Manifest:
+    types = {f.name: str(f.type) for f in fields(Manifest)}
+    check_keys(values, known=types, required=types)
+    for key, type_name in types.items():
+        if values[key] is not None or not type_name.endswith("None"):
+            check_type(values[key], key, {"str": str, "bool": bool, "int": int}.get(type_name, list))
     if values["flavour"] not in FLAVOURS:
-        raise ValueError(f"manifest.flavour: expected {' or '.join(FLAVOURS)}, got {values['flavour']!r}")
+        raise BadKey("flavour", f"expected {' or '.join(FLAVOURS)}, got {values['flavour']!r}")
     listed = {"targets": 2, "profiles": 3}
     pairs = {
-        key: tuple(_whole_numbers(key, row, count) for row in values[key]) for key, count in listed.items()
+        key: tuple(whole_numbers(row, key, count) for row in values[key]) for key, count in listed.items()
     }
     if not pairs["profiles"]:
-        raise ValueError("manifest.profiles: expected at least one")
+        raise BadKey("profiles", "expected at least one")
     here = values["compute_capability"]
-    here = None if here is None else _whole_numbers("compute_capability", here, 2)
+    here = None if here is None else whole_numbers(here, "compute_capability", 2)
     if here is None and not pairs["targets"]:
-        raise ValueError("manifest.targets: expected at least one where compute_capability is null")
+        raise BadKey("targets", "expected at least one where compute_capability is null")
     return Manifest(**{**values, **pairs, "compute_capability": here})
-
-
-def _check_type(key, value, type_name):
-    """type_name: of the field, as the class has it."""
-    expected = {"str": str, "bool": bool, "int": int}.get(type_name, list)
-    if value is None and type_name.endswith("None"):
-        return
-    if type(value) is not expected:
-        raise ValueError(f"manifest.{key}: expected {expected.__name__}, got {value!r}")
-
-
-def _whole_numbers(key, row, count):
-    if not isinstance(row, list) or len(row) != count or any(type(v) is not int or v < 0 for v in row):
-        raise ValueError(f"manifest.{key}: expected {count} whole numbers, got {row!r}")
-    return tuple(row)

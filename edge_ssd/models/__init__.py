@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..files import StrPath
+
 FOLDER = Path(__file__).parent
 DEMO_MODEL = FOLDER / "demo.onnx"
 
 
-def model_path(name):
+def model_path(name: StrPath) -> Path:
     """Path of a model file, or of the shipped model for a name like "demo" that no file has.
 
     Raises ValueError listing the shipped ones.
@@ -17,7 +19,7 @@ def model_path(name):
     return path if path.suffix or path.exists() else find_model(str(name))
 
 
-def find_model(name):
+def find_model(name: str) -> Path:
     """Path of the shipped model `name`, such as "demo": its ONNX file, with the spec beside it.
 
     Raises ValueError listing the shipped ones when there is none of that name.

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from ..spec import PostprocessSpec
 from .fpn import PyramidNeck
-from .heads import SsdHead
+from .heads import Predictor, SsdHead
 from .layers import conv_predictor, lite_predictor
-from .levels import even_levels, lite_sets, sized_levels, ssd300_sets, ssd512_sets
+from .levels import Levels, MapSizes, even_levels, lite_sets, sized_levels, ssd300_sets, ssd512_sets
 from .mobilenet import MobileNetBase
 from .resnet import SlimResNetBase
 from .ssd import Layout, Ssd
 from .vgg import SSD300_EXTRAS, SSD512_EXTRAS, VggBase
 
 # ImageNet's mean as Caffe's VGG has it, in torchvision's digits; no division.
-_VGG_MEAN = tuple(255 * mean for mean in (0.48235, 0.45882, 0.40784))
+_VGG_MEAN = (255 * 0.48235, 255 * 0.45882, 255 * 0.40784)
 _VGG_STD = (1.0, 1.0, 1.0)
 _HALF_RANGE = (127.5, 127.5, 127.5)
 _SSD_POSTPROCESS = PostprocessSpec(0.01, 0.45, 400, 200, "before_nms")
@@ -27,6 +28,9 @@ _LITE_POSTPROCESS = PostprocessSpec(0.001, 0.55, 300, 300, "before_nms")
 _SMALL_POSTPROCESS = PostprocessSpec(0.01, 0.5, 200, 100)
 
 NECKS = ("none", "fpn")
+
+# The bases of the networks here; `Ssd` takes any module with `out_channels`.
+Base = VggBase | MobileNetBase | SlimResNetBase
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ class Architecture:
     the name of their sizes; every set has the same boxes per cell.   neck_width: channels of a pyramid's maps.
     """
 
-    base: Callable
-    predictor: Callable
+    base: Callable[..., Base]
+    predictor: Predictor
     input_size: int
     multiple: int
     smallest: int
@@ -49,13 +53,19 @@ class Architecture:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     postprocess: PostprocessSpec
-    level_sets: Callable
+    level_sets: Callable[[MapSizes, tuple[int, int], int], dict[str, Levels]]
     neck_width: int
 
 
 def build_model(
-    arch, num_classes, input_size=None, finest_stride=None, neck="none", priors="coco", **base_options
-):
+    arch: str,
+    num_classes: int,
+    input_size: int | Sequence[int] | None = None,
+    finest_stride: int | None = None,
+    neck: str = "none",
+    priors: str | Sequence[Sequence[Sequence[float]]] = "coco",
+    **base_options: bool,
+) -> Ssd:
     """The network `arch`, newly initialised.
 
     arch: a key of ARCHITECTURES.   num_classes: background included, at least 2.
@@ -85,13 +95,18 @@ def build_model(
         pyramid = PyramidNeck(channels, architecture.neck_width, architecture.predictor is lite_predictor)
         channels = pyramid.out_channels
     head = SsdHead(channels, layout.boxes_per_cell, num_classes, architecture.predictor)
-    given = {"input_size": input_size, "finest_stride": finest_stride, "neck": neck, "priors": priors}
+    given: dict[str, Any] = {
+        "input_size": input_size,
+        "finest_stride": finest_stride,
+        "neck": neck,
+        "priors": priors,
+    }
     usual = {"input_size": None, "finest_stride": None, "neck": "none", "priors": "coco"}
     options = {name: value for name, value in given.items() if value != usual[name]} | base_options
     return Ssd(layout, base, head, num_classes, options, pyramid)
 
 
-def parse_input_size(text):
+def parse_input_size(text: str) -> int | tuple[int, int] | None:
     """The input size that a user gave: "" -> None, "320" -> 320, "240x320" -> (240, 320). Raises ValueError."""
     try:
         sides = [int(side) for side in text.split("x")] if text else []
@@ -99,10 +114,12 @@ def parse_input_size(text):
         sides = [0, 0, 0]
     if len(sides) > 2:
         raise ValueError(f"input_size: expected a side or HEIGHTxWIDTH, got {text!r}")
-    return tuple(sides) if len(sides) == 2 else sides[0] if sides else None
+    if len(sides) == 2:
+        return sides[0], sides[1]
+    return sides[0] if sides else None
 
 
-def _checked_size(architecture, input_size):
+def _checked_size(architecture: Architecture, input_size: int | Sequence[int] | None) -> tuple[int, int]:
     """(height, width). Raises ValueError when the base does not take it."""
     if input_size is None:
         input_size = architecture.input_size
@@ -112,10 +129,10 @@ def _checked_size(architecture, input_size):
             f"input_size: expected a multiple of {architecture.multiple} from {architecture.smallest} on, "
             f"got {input_size}"
         )
-    return sides
+    return sides[0], sides[1]
 
 
-def _checked_stride(architecture, finest_stride):
+def _checked_stride(architecture: Architecture, finest_stride: int | None) -> int:
     if finest_stride is None:
         return architecture.finest_strides[0]
     if finest_stride not in architecture.finest_strides:
@@ -124,21 +141,33 @@ def _checked_stride(architecture, finest_stride):
     return finest_stride
 
 
-def _check_base_options(arch, architecture, base_options):
+def _check_base_options(arch: str, architecture: Architecture, base_options: Mapping[str, bool]) -> None:
     known = list(inspect.signature(architecture.base).parameters)[1:]
     unknown = [name for name in base_options if name not in known]
     if unknown:
         raise ValueError(f"options: {arch} does not take {', '.join(unknown)}")
 
 
-def _feature_sizes(make_base, input_size, finest_stride, base_options):
+def _feature_sizes(
+    make_base: Callable[..., Base],
+    input_size: tuple[int, int],
+    finest_stride: int,
+    base_options: Mapping[str, bool],
+) -> MapSizes:
     """(rows, columns) of each map, by a run of the base that computes shapes only."""
     with torch.device("meta"):
         maps = make_base(finest_stride, **base_options).eval()(torch.empty(1, 3, *input_size))
-    return [tuple(x.shape[2:]) for x in maps]
+    return [(x.shape[2], x.shape[3]) for x in maps]
 
 
-def _layout(arch, architecture, input_size, finest_stride, maps, priors):
+def _layout(
+    arch: str,
+    architecture: Architecture,
+    input_size: tuple[int, int],
+    finest_stride: int,
+    maps: MapSizes,
+    priors: str | Sequence[Sequence[Sequence[float]]],
+) -> Layout:
     """The Layout whose default set is the one that `priors` names or holds."""
     levels = {
         **architecture.level_sets(maps, input_size, finest_stride),
@@ -154,15 +183,15 @@ def _layout(arch, architecture, input_size, finest_stride, maps, priors):
     )
 
 
-def _ssd300_base(finest_stride):
+def _ssd300_base(finest_stride: int) -> VggBase:
     return VggBase(SSD300_EXTRAS, finest_stride)
 
 
-def _ssd512_base(finest_stride):
+def _ssd512_base(finest_stride: int) -> VggBase:
     return VggBase(SSD512_EXTRAS, finest_stride)
 
 
-def _small_sets(maps, input_size, finest_stride):
+def _small_sets(maps: MapSizes, input_size: tuple[int, int], finest_stride: int) -> dict[str, Levels]:
     return {"coco": even_levels(maps, input_size)}
 
 

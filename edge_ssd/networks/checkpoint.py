@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import os
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..files import replacing
+from ..files import StrPath, replacing
 from ..spec import SsdSpec
 from . import build_model
 from .checkpoint_trust import check_trusted, sign
+from .ssd import Ssd
 
 FORMAT = "edge_ssd/checkpoint-1"
 
 
-def save_checkpoint(path, model, spec, **state):
+def save_checkpoint(path: StrPath, model: Ssd, spec: SsdSpec, **state: Any) -> None:
     """Writes a checkpoint to `path`; the last one stays when that fails half-way.
 
+    model: Ssd.   spec: its SsdSpec.
     state: what else belongs to the run: ema, optimizer, epoch, ... (plain types and tensors).
+    Raises OSError when it cannot be written.
     """
     content = {
         "format": FORMAT,
@@ -41,7 +46,7 @@ def save_checkpoint(path, model, spec, **state):
         raise OSError(f"{path}: could not be written{kept}. Is the disk full? ({error})") from error
 
 
-def load_checkpoint(path, trusted=False):
+def load_checkpoint(path: StrPath, trusted: bool = False) -> dict[str, Any]:
     """The dictionary in the checkpoint `path`, on the CPU. Runs no code from the file.
 
     trusted: read it with a torch before 2.10, too, which cannot promise that; see `checkpoint_trust`.
@@ -57,7 +62,7 @@ def load_checkpoint(path, trusted=False):
     return content
 
 
-def read_weights(path, trusted=False):
+def read_weights(path: StrPath, trusted: bool = False) -> dict[str, torch.Tensor]:
     """The state dict in a checkpoint (the averaged one, where there is one) or in a file of plain weights.
 
     trusted: as of `load_checkpoint`.
@@ -71,7 +76,7 @@ def read_weights(path, trusted=False):
     return content
 
 
-def _read(path, trusted):
+def _read(path: StrPath, trusted: bool) -> Any:
     """What torch finds in a file without running code from it."""
     path = Path(path)
     if not path.is_file():
@@ -89,7 +94,7 @@ def _read(path, trusted):
         ) from None
 
 
-def load_model(path, trusted=False):
+def load_model(path: StrPath, trusted: bool = False) -> tuple[Ssd, SsdSpec]:
     """The network in the checkpoint `path`, in evaluation mode, and its spec.
 
     The averaged weights where the run kept them.   trusted: as of `load_checkpoint`.
@@ -107,7 +112,7 @@ def load_model(path, trusted=False):
     return model.eval(), spec
 
 
-def load_weights(model, weights, name):
+def load_weights(model: Ssd, weights: Mapping[str, torch.Tensor], name: StrPath) -> None:
     """Puts the state dict `weights` into `model`. Raises ValueError naming the first parameter that does not fit.
 
     name: of the file, for the message.

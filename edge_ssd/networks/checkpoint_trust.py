@@ -19,14 +19,14 @@ from pathlib import Path
 
 import torch
 
-from ..files import file_sha256, replacing
+from ..files import StrPath, file_sha256, replacing
 
 SAFE_TORCH = (2, 10)
 
 _KEY_BYTES = 32
 
 
-def check_trusted(path, trusted=False):
+def check_trusted(path: StrPath, trusted: bool = False) -> None:
     """Raises ValueError for a checkpoint that this torch cannot read safely: one from elsewhere, not called trusted."""
     if trusted or is_safe() or _is_own(path):
         return
@@ -38,12 +38,12 @@ def check_trusted(path, trusted=False):
     )
 
 
-def is_safe():
+def is_safe() -> bool:
     """Whether this torch reads any file without doing what the file says."""
     return torch.__version__ >= SAFE_TORCH
 
 
-def sign(path):
+def sign(path: StrPath) -> None:
     """Notes beside a checkpoint that this user wrote it; where this torch needs no such note, nothing."""
     if is_safe():
         return
@@ -52,7 +52,7 @@ def sign(path):
         temporary.write_text(_signature(path, _key(may_make=True)) + "\n")
 
 
-def _is_own(path):
+def _is_own(path: StrPath) -> bool:
     try:
         found = _note_of(path).read_text(encoding="ascii").strip()
         return hmac.compare_digest(found, _signature(path, _key()))
@@ -60,15 +60,15 @@ def _is_own(path):
         return False
 
 
-def _note_of(path):
+def _note_of(path: StrPath) -> Path:
     return Path(path).with_name(f"{Path(path).name}.own")
 
 
-def _signature(path, key):
+def _signature(path: StrPath, key: bytes) -> str:
     return hmac.new(key, file_sha256(path).encode(), hashlib.sha256).hexdigest()
 
 
-def _key(may_make=False):
+def _key(may_make: bool = False) -> bytes:
     folder = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edge_ssd"
     path = folder / "checkpoint.key"
     if may_make and not path.exists():

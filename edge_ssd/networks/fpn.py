@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,7 +18,7 @@ class PyramidNeck(nn.Module):
     depthwise: the 3 x 3 convolution after the sum works on each channel alone, as SSDLite's heads do.
     """
 
-    def __init__(self, channels, width, depthwise):
+    def __init__(self, channels: Sequence[int], width: int, depthwise: bool) -> None:
         super().__init__()
         self.lateral = nn.ModuleList([conv_norm(c, width, 1) for c in channels])
         groups = width if depthwise else 1
@@ -25,9 +28,9 @@ class PyramidNeck(nn.Module):
         self.out_channels = (width,) * len(channels)
         kaiming_init(self)
 
-    def forward(self, maps):
+    def forward(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
         """List of (B, channels, H, W), finest first -> list of (B, width, H, W) of the same sizes."""
-        sums = []
+        sums: list[torch.Tensor] = []
         for lateral, x in zip(reversed(self.lateral), reversed(maps)):
             x = lateral(x)
             if sums:

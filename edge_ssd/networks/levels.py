@@ -7,15 +7,20 @@ finest_stride: input pixels of a cell of the first map.   Each gives a tuple of 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..priors import SSD300_SIZES, SSD512_SIZES, cell_sizes
 from ..spec import PriorLevel
+
+# What `maps` and the results are.
+MapSizes = Sequence[tuple[int, int]]
+Levels = tuple[PriorLevel, ...]
 
 # What the authors' configuration has instead of the input's side divided by the cells (38 x 8 is 304).
 _SSD300_STEPS = (8, 16, 32, 64, 100, 300)
 
 
-def ssd300_sets(maps, input_size, finest_stride):
+def ssd300_sets(maps: MapSizes, input_size: tuple[int, int], finest_stride: int) -> dict[str, Levels]:
     """SSD300's sizes, scaled to the input; `coco` limited to it as in torchvision, `voc` not."""
     steps = (4,) * (finest_stride == 4) + _SSD300_STEPS if input_size == (300, 300) else None
     coco = _paper_levels(maps, input_size, finest_stride, SSD300_SIZES["coco"], 300, steps)
@@ -23,7 +28,7 @@ def ssd300_sets(maps, input_size, finest_stride):
     return {"coco": _limited(coco, input_size), "voc": voc}
 
 
-def ssd512_sets(maps, input_size, finest_stride):
+def ssd512_sets(maps: MapSizes, input_size: tuple[int, int], finest_stride: int) -> dict[str, Levels]:
     """SSD512's sizes, scaled to the input."""
     return {
         name: _paper_levels(maps, input_size, finest_stride, sizes, 512)
@@ -31,7 +36,7 @@ def ssd512_sets(maps, input_size, finest_stride):
     }
 
 
-def lite_sets(maps, input_size, finest_stride):
+def lite_sets(maps: MapSizes, input_size: tuple[int, int], finest_stride: int) -> dict[str, Levels]:
     """SSDLite's: from 0.2 to 0.95 of the input, growing linearly (the paper's eq. 4); from half of that for
     each finer map than stride 16."""
     side = min(input_size)
@@ -41,7 +46,7 @@ def lite_sets(maps, input_size, finest_stride):
     return {"coco": _limited(levels, input_size)}
 
 
-def even_levels(maps, input_size):
+def even_levels(maps: MapSizes, input_size: tuple[int, int]) -> Levels:
     """Boxes whose sizes are spread evenly on a logarithmic scale.
 
     In each cell boxes of 2.25 and 3.2 steps, as a square, 2 : 1 and 1 : 2, and on the finest map a smaller
@@ -58,7 +63,9 @@ def even_levels(maps, input_size):
     return tuple(levels)
 
 
-def sized_levels(maps, input_size, sizes):
+def sized_levels(
+    maps: MapSizes, input_size: tuple[int, int], sizes: Sequence[Sequence[Sequence[float]]]
+) -> Levels:
     """Boxes of given (w, h) in input pixels, a list for each map. Raises ValueError when there are more or fewer."""
     if len(sizes) != len(maps) or not all(len(boxes) for boxes in sizes):
         raise ValueError(
@@ -71,31 +78,44 @@ def sized_levels(maps, input_size, sizes):
     )
 
 
-def _paper_levels(maps, input_size, finest_stride, sizes, side, steps=None):
+def _paper_levels(
+    maps: MapSizes,
+    input_size: tuple[int, int],
+    finest_stride: int,
+    sizes: Sequence[float],
+    side: int,
+    steps: Sequence[int] | None = None,
+) -> Levels:
     """Levels of the paper's sizes for a square of `side`, scaled; a map of stride 4 has half the smallest."""
     if finest_stride == 4:
         sizes = (sizes[0] / 2, *sizes)
     scale = min(input_size) / side
-    ratios = [(2,)] + [(2, 3)] * (len(maps) - 3) + [(2,), (2,)]
+    ratios: list[tuple[int, ...]] = [(2,)] + [(2, 3)] * (len(maps) - 3) + [(2,), (2,)]
     if finest_stride == 4:
         ratios[1] = (2,)
     return _levels(maps, input_size, [size * scale for size in sizes], ratios, steps)
 
 
-def _levels(maps, input_size, sizes, aspect_ratios, steps=None):
-    steps = [(step, step) for step in steps] if steps else _steps(maps, input_size)
+def _levels(
+    maps: MapSizes,
+    input_size: tuple[int, int],
+    sizes: Sequence[float],
+    aspect_ratios: Sequence[Sequence[float]],
+    steps: Sequence[int] | None = None,
+) -> Levels:
+    cell_steps = [(step, step) for step in steps] if steps else _steps(maps, input_size)
     return tuple(
         PriorLevel(cells, step, cell_sizes(size, next_size, ratios))
-        for cells, step, size, next_size, ratios in zip(maps, steps, sizes, sizes[1:], aspect_ratios)
+        for cells, step, size, next_size, ratios in zip(maps, cell_steps, sizes, sizes[1:], aspect_ratios)
     )
 
 
-def _steps(maps, input_size):
+def _steps(maps: MapSizes, input_size: tuple[int, int]) -> list[tuple[float, float]]:
     """(y, x) of a cell of each map, input pixels."""
     return [(input_size[0] / rows, input_size[1] / columns) for rows, columns in maps]
 
 
-def _limited(levels, input_size):
+def _limited(levels: Levels, input_size: tuple[int, int]) -> Levels:
     """Levels with no default box wider or higher than the input, as torchvision has them."""
     height, width = input_size
     return tuple(
@@ -109,7 +129,7 @@ def _limited(levels, input_size):
     )
 
 
-def _three_shapes(scale):
+def _three_shapes(scale: float) -> tuple[tuple[float, float], ...]:
     """(w, h) of three boxes of the same area: square, 2 : 1, 1 : 2."""
     root = math.sqrt(2)
     return (scale, scale), (scale * root, scale / root), (scale / root, scale * root)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
 from .layers import conv_norm, normal_init
@@ -26,7 +27,7 @@ class Block(NamedTuple):
     stride: int
 
 
-def mobilenet_v3_large(reduced_tail):
+def mobilenet_v3_large(reduced_tail: bool) -> tuple[Block, ...]:
     """Table 1. reduced_tail: the last blocks have half the channels, as networks trained for detection
     alone do (section 6.3); False for weights of a classification network."""
     relu, hard = nn.ReLU, nn.Hardswish
@@ -60,7 +61,7 @@ class MobileNetBase(nn.Module):
     ssdlite320_mobilenet_v3_large.
     """
 
-    def __init__(self, finest_stride=16, reduced_tail=True):
+    def __init__(self, finest_stride: int = 16, reduced_tail: bool = True) -> None:
         super().__init__()
         blocks = mobilenet_v3_large(reduced_tail)
         layers = [conv_norm(3, STEM, 3, stride=2, activation=nn.Hardswish)]
@@ -84,7 +85,7 @@ class MobileNetBase(nn.Module):
         self.out_channels = (*(blocks[tap].expanded for tap in taps), *widths)
         normal_init(self)
 
-    def forward(self, batch):
+    def forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """(B, 3, H, W) -> list of maps, finest first."""
         maps, x = [], batch
         for index, layer in enumerate(self.features[0]):
@@ -105,7 +106,7 @@ class MobileNetBase(nn.Module):
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, weigh the channels, project (MobileNetV3's figure 4)."""
 
-    def __init__(self, in_channels, block):
+    def __init__(self, in_channels: int, block: Block) -> None:
         super().__init__()
         layers = []
         if block.expanded != in_channels:
@@ -126,7 +127,7 @@ class InvertedResidual(nn.Module):
         self.block = nn.Sequential(*layers)
         self.residual = block.stride == 1 and in_channels == block.out
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, in_channels, H, W) -> (B, out, H / stride, W / stride)."""
         y = self.block(x)
         return x + y if self.residual else y
@@ -135,7 +136,7 @@ class InvertedResidual(nn.Module):
 class SqueezeExcite(nn.Module):
     """Weighs each channel by a gate that sees the mean of all of them (arXiv:1709.01507)."""
 
-    def __init__(self, channels, squeezed):
+    def __init__(self, channels: int, squeezed: int) -> None:
         super().__init__()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc1 = nn.Conv2d(channels, squeezed, 1)
@@ -143,13 +144,13 @@ class SqueezeExcite(nn.Module):
         self.activation = nn.ReLU()
         self.scale_activation = nn.Hardsigmoid()
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, H, W) -> the same shape."""
         gate = self.activation(self.fc1(self.avgpool(x)))
         return x * self.scale_activation(self.fc2(gate))
 
 
-def _extra_block(in_channels, out):
+def _extra_block(in_channels: int, out: int) -> nn.Sequential:
     middle = out // 2
     return nn.Sequential(
         conv_norm(in_channels, middle, 1, activation=nn.ReLU6),
@@ -158,7 +159,7 @@ def _extra_block(in_channels, out):
     )
 
 
-def _multiple_of_8(channels):
+def _multiple_of_8(channels: int) -> int:
     """The nearest multiple of 8, at least 8, and not more than a tenth below `channels`."""
     rounded = max(8, (channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded

@@ -8,11 +8,13 @@ step: after five of them, cells of stride 32 look 15.5 pixels up and left of the
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
 
+from ..spec import PriorLevel
 from . import ARCHITECTURES
 from .mobilenet import SqueezeExcite
 
@@ -31,11 +33,11 @@ class Field:
     variance: float = 0.0
 
     @property
-    def effective(self):
+    def effective(self) -> float:
         """Width that holds 95 % of the influence, as if it were Gaussian (arXiv:1701.04128): 4 deviations."""
         return min(self.size, 4 * math.sqrt(self.variance))
 
-    def after(self, kernel, stride, padding, dilation=1):
+    def after(self, kernel: int, stride: int, padding: int, dilation: int = 1) -> Field:
         """The Field behind a convolution or pooling."""
         reach = dilation * (kernel - 1)
         return Field(
@@ -46,7 +48,7 @@ class Field:
         )
 
 
-def receptive_fields(arch, finest_stride=None):
+def receptive_fields(arch: str, finest_stride: int | None = None) -> list[Field]:
     """The Field of each feature map of the base of `arch` (see `build_model`), finest first.
 
     Squeeze-and-excite gates, which see the whole input, are left out.
@@ -60,18 +62,18 @@ def receptive_fields(arch, finest_stride=None):
 class _Tracer(fx.Tracer):
     """Takes a gate for one layer."""
 
-    def is_leaf_module(self, module, name):
-        return isinstance(module, SqueezeExcite) or super().is_leaf_module(module, name)
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, SqueezeExcite) or super().is_leaf_module(m, module_qualified_name)
 
 
 class _Walk:
     """Goes through a network's graph with a Field in place of a tensor."""
 
-    def __init__(self, base):
+    def __init__(self, base: nn.Module) -> None:
         self.modules = dict(base.named_modules())
         self.graph = _Tracer().trace(base)
 
-    def fields(self):
+    def fields(self) -> list[Field]:
         """The Field of every map that the base returns."""
         found = {}
         for node in self.graph.nodes:
@@ -86,7 +88,7 @@ class _Walk:
         raise AssertionError("a graph ends with its output")
 
 
-def _through(module, field):
+def _through(module: nn.Module, field: Field) -> Field:
     if not isinstance(module, (nn.Conv2d, nn.MaxPool2d)):
         return field
     kernel, stride, padding, dilation = (
@@ -96,7 +98,7 @@ def _through(module, field):
     return field.after(kernel, stride, padding, dilation)
 
 
-def _joined(fields):
+def _joined(fields: Sequence[Field]) -> Field | None:
     """Of a sum or product: the widest; None for parameters and shapes, which see nothing."""
     if not fields:
         return None
@@ -104,7 +106,7 @@ def _joined(fields):
     return replace(widest, variance=sum(field.variance for field in fields) / len(fields))
 
 
-def alignment_text(levels, fields):
+def alignment_text(levels: Iterable[PriorLevel], fields: Iterable[Field]) -> str:
     """Each level's boxes beside its receptive field, as a table for people.
 
     levels: tuple of PriorLevel.   fields: list of Field.
@@ -124,8 +126,11 @@ def alignment_text(levels, fields):
     return "\n".join(lines)
 
 
-def aligned(levels, fields):
-    """The levels with the boxes of every cell centred on what the cell sees."""
+def aligned(levels: Iterable[PriorLevel], fields: Iterable[Field]) -> tuple[PriorLevel, ...]:
+    """The levels with the boxes of every cell centred on what the cell sees.
+
+    levels: tuple of PriorLevel.   fields: list of Field, one for each.
+    """
     return tuple(
         replace(level, step=(field.step, field.step), offset=field.centre / field.step)
         for level, field in zip(levels, fields)

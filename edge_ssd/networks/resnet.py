@@ -6,6 +6,7 @@ two to four times as fast per image as SSDLite320, and they gain from INT8, whic
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from .layers import conv_norm, kaiming_init
@@ -24,7 +25,7 @@ class SlimResNetBase(nn.Module):
     finest_stride of 4, the stage of that stride before them.
     """
 
-    def __init__(self, finest_stride=8):
+    def __init__(self, finest_stride: int = 8) -> None:
         super().__init__()
         self.first_map = 0 if finest_stride == 4 else 1
         self.stem = conv_norm(3, STEM, 3, stride=2, activation=nn.ReLU)
@@ -44,7 +45,7 @@ class SlimResNetBase(nn.Module):
         )
         kaiming_init(self)
 
-    def forward(self, batch):
+    def forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """(B, 3, H, W) -> list of maps, finest first."""
         maps, x = [], self.stem(batch)
         for block in (*self.stages, *self.extra):
@@ -56,23 +57,23 @@ class SlimResNetBase(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions around which the input is added."""
 
-    def __init__(self, channels):
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = conv_norm(channels, channels, 3, activation=nn.ReLU)
         self.second = conv_norm(channels, channels, 3)
         self.activation = nn.ReLU(inplace=True)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(B, channels, H, W) -> the same shape."""
         return self.activation(x + self.second(self.first(x)))
 
 
-def _stage(in_channels, channels, blocks):
+def _stage(in_channels: int, channels: int, blocks: int) -> nn.Sequential:
     down = conv_norm(in_channels, channels, 3, stride=2, activation=nn.ReLU)
     return nn.Sequential(down, *(ResidualBlock(channels) for _ in range(blocks)))
 
 
-def _extra_block(in_channels, middle, channels):
+def _extra_block(in_channels: int, middle: int, channels: int) -> nn.Sequential:
     return nn.Sequential(
         conv_norm(in_channels, middle, 1, activation=nn.ReLU),
         conv_norm(middle, channels, 3, stride=2, activation=nn.ReLU),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import nn
 
 from ..spec import InputSpec, OutputSpec, PostprocessSpec, PriorLevel, PriorSpec, SsdSpec
@@ -26,7 +29,7 @@ class Layout:
     postprocess: PostprocessSpec
 
     @property
-    def boxes_per_cell(self):
+    def boxes_per_cell(self) -> tuple[int, ...]:
         """Default boxes of a cell, per feature map."""
         return tuple(len(level.sizes) for level in self.levels[self.priors])
 
@@ -42,7 +45,15 @@ class Ssd(nn.Module):
     options: what `build_model` was told besides the class count, to build the same network again.
     """
 
-    def __init__(self, layout, backbone, head, num_classes, options=None, neck=None):
+    def __init__(
+        self,
+        layout: Layout,
+        backbone: nn.Module,
+        head: nn.Module,
+        num_classes: int,
+        options: Mapping[str, Any] | None = None,
+        neck: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.layout = layout
         self.backbone = backbone
@@ -52,16 +63,16 @@ class Ssd(nn.Module):
         self.options = dict(options or {})
 
     @property
-    def arch(self):
+    def arch(self) -> str:
         """Name of the architecture, as `build_model` knows it."""
         return self.layout.arch
 
-    def forward(self, batch):
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B, 3, H, W), normalised -> loc (B, P, 4) offsets, conf (B, P, C) class logits, column 0 background."""
         maps = self.backbone(batch)
         return self.head(maps if self.neck is None else self.neck(maps))
 
-    def spec(self, class_names, priors=""):
+    def spec(self, class_names: Sequence[str], priors: str = "") -> SsdSpec:
         """The SsdSpec of this network.
 
         class_names: the foreground classes, in the order of conf's columns 1, 2, ...
@@ -99,5 +110,5 @@ class Ssd(nn.Module):
         )
 
 
-def _listed(counts):
+def _listed(counts: Iterable[int]) -> str:
     return ", ".join(map(str, counts))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+
 import torch
 from torch import nn
 
@@ -35,7 +37,7 @@ class VggBase(nn.Module):
     Parameter names are those of torchvision's ssd300_vgg16.
     """
 
-    def __init__(self, extras, finest_stride=8):
+    def __init__(self, extras: Sequence[tuple[int, int, Mapping[str, int]]], finest_stride: int = 8) -> None:
         super().__init__()
         fine = (256,) if finest_stride == 4 else ()
         self.out_channels = (*fine, 512, 1024, *(out for _, out, _ in extras))
@@ -50,7 +52,7 @@ class VggBase(nn.Module):
         self.scale_weight = _scale(512)
         self.fine_scale_weight = _scale(256) if fine else None
 
-    def forward(self, batch):
+    def forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """(B, 3, H, W) -> list of maps, finest first."""
         maps, x = [], batch
         for index, layer in enumerate(self.features):
@@ -64,15 +66,15 @@ class VggBase(nn.Module):
         return maps
 
 
-def _scale(channels):
+def _scale(channels: int) -> nn.Parameter:
     return nn.Parameter(torch.full((channels,), 20.0))  # the paper's 3.1: initial scale 20
 
 
-def _scaled(x, weight):
+def _scaled(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return l2_normalise(x) * weight.view(1, -1, 1, 1)
 
 
-def l2_normalise(x):
+def l2_normalise(x: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W) -> each pixel's vector divided by its length (ParseNet, used in the paper's 3.1).
 
     conv4_3 has larger features than the later maps. In float32 whatever autocast says: the sum of 512
@@ -82,10 +84,10 @@ def l2_normalise(x):
     return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp_min(1e-12)
 
 
-def _vgg_layers(in_channels, layout):
+def _vgg_layers(in_channels: int, layout: Iterable[int | str]) -> list[nn.Module]:
     layers = []
     for out in layout:
-        if out == "pool":
+        if isinstance(out, str):  # "pool"
             # Rounding up makes conv4 38 x 38 for an input of 300, as in Caffe; it changes nothing for even maps.
             layers.append(nn.MaxPool2d(2, 2, ceil_mode=True))
             continue
@@ -94,7 +96,7 @@ def _vgg_layers(in_channels, layout):
     return layers
 
 
-def _atrous_fc():
+def _atrous_fc() -> nn.Sequential:
     """pool5 with stride 1, and fc6, fc7 as convolutions; fc6's dilation keeps its field of view (section 3)."""
     return xavier_init(
         nn.Sequential(
@@ -107,7 +109,7 @@ def _atrous_fc():
     )
 
 
-def _extra_block(in_channels, middle, out, arguments):
+def _extra_block(in_channels: int, middle: int, out: int, arguments: Mapping[str, int]) -> nn.Sequential:
     return xavier_init(
         nn.Sequential(
             nn.Conv2d(in_channels, middle, 1),

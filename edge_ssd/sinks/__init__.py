@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
-import numpy as np
+from ..files import StrPath
+from .sink import FrameResult, Sink
 
-from ..detections import Detections
-from ..frames import Frame
+__all__ = ["FrameResult", "NullSink", "Sink", "kind_of_output", "open_sink"]
 
 _SUFFIXES = {
     "jsonl": (".jsonl",),
@@ -20,32 +20,12 @@ _SUFFIXES = {
 }
 
 
-@dataclass(frozen=True)
-class FrameResult:
-    """What a run knows of one frame.
-
-    timing_ms: capture, preprocess, infer, postprocess, and age: from the frame's timestamp to its detections.
-    """
-
-    frame: Frame
-    detections: Detections
-    class_names: tuple[str, ...]
-    timing_ms: dict[str, float]
-
-    @cached_property
-    def annotated(self) -> np.ndarray:
-        """(H, W, 3) uint8 BGR: a copy of the image with the detections drawn; made once for all sinks."""
-        from .annotate import annotate
-
-        return annotate(self.frame, self.detections, self.class_names)
-
-
-def open_sink(target, fps=0.0, is_live=False):
+def open_sink(target: StrPath, fps: float = 0.0, is_live: bool = False) -> Sink:
     """The sink of an output: "-" (JSON lines on standard output), F.jsonl, F.mp4 (.mov, .mkv, .avi), F.png
     (the latest frame), a folder for PNG files (a name without a suffix), "null", or "window".
 
     fps: of the source, 0 when unknown.   is_live: frames come by the clock, some may be missing.
-    A sink has `write(FrameResult)` and `close()`; missing folders are made.
+    Missing folders are made.
 
     Raises ValueError for another kind of name, OSError when it cannot be written.
     """
@@ -63,12 +43,12 @@ def open_sink(target, fps=0.0, is_live=False):
     return _FILE_SINKS[kind](Path(target).expanduser(), fps, is_live)
 
 
-def kind_of_output(target):
+def kind_of_output(target: StrPath) -> str:
     """What kind of output a name stands for: "-", "null", "window", "jsonl", "video", "snapshot" or "folder".
 
     Raises ValueError naming the known ones for a suffix that is none of them.
     """
-    if target in ("-", "null", "window"):
+    if isinstance(target, str) and target in ("-", "null", "window"):
         return target
     path = Path(target).expanduser()
     if not path.suffix or str(target).endswith("/"):
@@ -82,20 +62,20 @@ def kind_of_output(target):
     raise ValueError(f"{target}: expected an output ending in {known}, or a folder")
 
 
-def _jsonl_sink(path, _fps, _is_live):
+def _jsonl_sink(path: Path, _fps: float, _is_live: bool) -> Sink:
     from .jsonl import JsonlSink
 
     return JsonlSink(_create(path), str(path))
 
 
-def _video_sink(path, fps, is_live):
+def _video_sink(path: Path, fps: float, is_live: bool) -> Sink:
     from .video import VideoSink
 
     _create(path).close()
     return VideoSink(path, fps, is_live)
 
 
-def _snapshot_sink(path, _fps, _is_live):
+def _snapshot_sink(path: Path, _fps: float, _is_live: bool) -> Sink:
     from .snapshot import SnapshotSink
 
     _make_folder(path.parent)
@@ -107,17 +87,22 @@ def _snapshot_sink(path, _fps, _is_live):
     return SnapshotSink(path)
 
 
-def _folder_sink(path, _fps, _is_live):
+def _folder_sink(path: Path, _fps: float, _is_live: bool) -> Sink:
     from .png import PngFolderSink
 
     _make_folder(path)
     return PngFolderSink(path)
 
 
-_FILE_SINKS = {"jsonl": _jsonl_sink, "video": _video_sink, "snapshot": _snapshot_sink, "folder": _folder_sink}
+_FILE_SINKS: dict[str, Callable[[Path, float, bool], Sink]] = {
+    "jsonl": _jsonl_sink,
+    "video": _video_sink,
+    "snapshot": _snapshot_sink,
+    "folder": _folder_sink,
+}
 
 
-def _create(path):
+def _create(path: Path) -> FileIO:
     """An empty file at `path`, opened for writing without a buffer."""
     _make_folder(path.parent)
     try:
@@ -126,7 +111,7 @@ def _create(path):
         raise OSError(f"{path}: cannot be written ({error.strerror})") from error
 
 
-def _make_folder(path):
+def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -136,8 +121,8 @@ def _make_folder(path):
 class NullSink:
     """Takes everything, keeps nothing: for measuring."""
 
-    def write(self, result):
+    def write(self, result: FrameResult) -> None:
         pass
 
-    def close(self):
+    def close(self) -> None:
         pass

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
+from ..detections import Detections
+from ..frames import Frame
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -19,9 +23,14 @@ _TO_BGR = {
 }
 
 
-def to_bgr(frame):
-    """(H, W, 3) uint8 BGR of a Frame, always a copy; for people to look at, so YUV is taken as BT.601."""
-    planes = frame.planes
+def to_bgr(frame: Frame) -> np.ndarray:
+    """(H, W, 3) uint8 BGR of a Frame, always a copy; for people to look at, so YUV is taken as BT.601.
+
+    Raises ValueError for a frame in GPU memory.
+    """
+    planes = [plane for plane in frame.planes if isinstance(plane, np.ndarray)]
+    if len(planes) != len(frame.planes):
+        raise ValueError("frame: its pixels lie in GPU memory; copy them to host memory to draw on them")
     if frame.pixel_format == "bgr8":
         return planes[0].copy()
     if frame.pixel_format == "nv12":
@@ -34,14 +43,18 @@ def to_bgr(frame):
     return cv2.cvtColor(np.ascontiguousarray(planes[0]), _TO_BGR[frame.pixel_format])
 
 
-def class_color(label):
+def class_color(label: int) -> tuple[int, int, int]:
     """A BGR colour, 0..255, for a class index; neighbours lie a golden ratio apart in hue."""
     red, green, blue = colorsys.hsv_to_rgb((0.33 + label * 0.618034) % 1.0, 0.85, 1.0)
     return int(blue * 255), int(green * 255), int(red * 255)
 
 
-def annotate(frame, detections, class_names):
-    """A BGR copy of the frame with boxes, class names and scores, readable at any image size."""
+def annotate(frame: Frame, detections: Detections, class_names: Sequence[str]) -> np.ndarray:
+    """A BGR copy of the frame with boxes, class names and scores, readable at any image size.
+
+    frame: in host memory, of any pixel_format.   detections: in its pixels.   class_names: of their labels.
+    Returns (H, W, 3) uint8.
+    """
     image = to_bgr(frame)
     scale = max(0.4, min(image.shape[:2]) / 900)
     # Best last, so that it lies on top.
@@ -53,7 +66,9 @@ def annotate(frame, detections, class_names):
     return image
 
 
-def _draw_label(image, text, x, y, color, scale):
+def _draw_label(
+    image: np.ndarray, text: str, x: int, y: int, color: tuple[int, int, int], scale: float
+) -> None:
     """Text on a filled box above (x, y), moved inside where it would leave the image."""
     text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have nothing else
     thickness = max(1, round(scale))

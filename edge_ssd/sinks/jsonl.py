@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 from contextlib import suppress
+from io import FileIO
+from typing import Any
+
+from .sink import FrameResult
 
 
 class JsonlSink:
@@ -14,11 +18,11 @@ class JsonlSink:
     When a write fails (a full disk), a file is cut back to its last whole line and OSError is raised.
     """
 
-    def __init__(self, file, name):
+    def __init__(self, file: FileIO, name: str) -> None:
         self._file, self._name = file, name
         self._lines = 0
 
-    def write(self, result):
+    def write(self, result: FrameResult) -> None:
         # In ASCII with escapes: a file's name may hold bytes that are no UTF-8, which JSON must be.
         data = (json.dumps(record(result), separators=(",", ":")) + "\n").encode("ascii")
         # Not tell(): a file that is appended to says 0 before its first write.
@@ -37,11 +41,11 @@ class JsonlSink:
             ) from error
         self._lines += 1
 
-    def close(self):
+    def close(self) -> None:
         self._file.close()
 
 
-def record(result):
+def record(result: FrameResult) -> dict[str, Any]:
     """The JSON object of a FrameResult: boxes in source pixels, times in milliseconds."""
     frame, detections = result.frame, result.detections
     height, width = detections.image_size

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import cv2
 
-from ..files import IMAGE_SUFFIXES, replacing
+from ..files import IMAGE_SUFFIXES, StrPath, replacing
+from ..frames import Frame
+from .sink import FrameResult
 
 
 class PngFolderSink:
@@ -17,12 +19,12 @@ class PngFolderSink:
     images themselves.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder: StrPath) -> None:
         self._folder = Path(folder)
-        self._stems = set()
+        self._stems: set[str] = set()
         self._written = 0
 
-    def write(self, result):
+    def write(self, result: FrameResult) -> None:
         path = self._folder / f"{self._name(result.frame)}.png"
         _, data = cv2.imencode(".png", result.annotated)
         try:
@@ -32,7 +34,7 @@ class PngFolderSink:
             raise OSError(f"{path}: {error.strerror}; {self._written} pictures are kept") from error
         self._written += 1
 
-    def _name(self, frame):
+    def _name(self, frame: Frame) -> str:
         number = f"{frame.sequence:06d}"
         source = Path(frame.source)
         if source.suffix.lower() not in IMAGE_SUFFIXES or not source.is_file():
@@ -45,5 +47,5 @@ class PngFolderSink:
         self._stems.add(name)
         return name
 
-    def close(self):
+    def close(self) -> None:
         pass

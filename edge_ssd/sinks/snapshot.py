@@ -7,7 +7,8 @@ from pathlib import Path
 
 import cv2
 
-from ..files import replacing
+from ..files import StrPath, replacing
+from .sink import FrameResult
 
 # Encoding takes longer than detecting; people look about once a second.
 _INTERVAL_S = 1.0
@@ -20,19 +21,19 @@ class SnapshotSink:
     Raises OSError naming the file when it cannot be written.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: StrPath) -> None:
         self._path = Path(path)
         self._next = 0.0
-        self._unwritten = None
+        self._unwritten: FrameResult | None = None
 
-    def write(self, result):
+    def write(self, result: FrameResult) -> None:
         self._unwritten = result
         if time.monotonic() >= self._next:
-            self._replace()
+            self._replace(result)
             self._next = time.monotonic() + _INTERVAL_S
 
-    def _replace(self):
-        _, data = cv2.imencode(self._path.suffix, self._unwritten.annotated)
+    def _replace(self, result: FrameResult) -> None:
+        _, data = cv2.imencode(self._path.suffix, result.annotated)
         try:
             with replacing(self._path) as partial:
                 partial.write_bytes(data)
@@ -40,6 +41,6 @@ class SnapshotSink:
             raise OSError(f"{self._path}: {error.strerror}") from error
         self._unwritten = None
 
-    def close(self):
+    def close(self) -> None:
         if self._unwritten is not None:
-            self._replace()
+            self._replace(self._unwritten)

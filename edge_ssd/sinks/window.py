@@ -8,6 +8,8 @@ import sys
 
 import cv2
 
+from .sink import FrameResult
+
 _TITLE = "edge_ssd"
 _FLAGS = cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL  # no tool bar
 
@@ -18,7 +20,7 @@ class WindowSink:
     Raises OSError when there is no screen, or OpenCV was built without windows.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         os.environ.setdefault("QT_LOGGING_RULES", "default.warning=false")  # of fonts that it does not find
         problem = _window_problem()
         if problem:
@@ -27,7 +29,7 @@ class WindowSink:
         self.closed = False
         self._sized = False
 
-    def write(self, result):
+    def write(self, result: FrameResult) -> None:
         image = result.annotated
         if not self._sized:
             cv2.resizeWindow(_TITLE, image.shape[1], image.shape[0])
@@ -37,14 +39,14 @@ class WindowSink:
         gone = cv2.getWindowProperty(_TITLE, cv2.WND_PROP_VISIBLE) < 1
         self.closed = self.closed or key in (27, ord("q"), ord("Q")) or gone
 
-    def close(self):
+    def close(self) -> None:
         try:
             cv2.destroyWindow(_TITLE)
         except cv2.error:
             return  # the user closed it already
 
 
-def _window_problem():
+def _window_problem() -> str:
     """Why no window can be opened, as text; empty when one can.
 
     Without a screen, OpenCV's window library ends the whole process, so that another one tries.

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from ..files import IMAGE_SUFFIXES
+from collections.abc import Callable
+from pathlib import Path
+
+from ..files import IMAGE_SUFFIXES, StrPath
 from .address import is_camera, local_path, scheme_of, with_plain_scheme, without_login
-from .source import POLICIES, Source
+from .source import POLICIES, Allocate, Reader, Source
 
-__all__ = ["IMAGE_SUFFIXES", "POLICIES", "Source", "open_source"]
+__all__ = ["IMAGE_SUFFIXES", "POLICIES", "Allocate", "Reader", "Source", "open_source"]
 
 
-def open_source(address, policy=None, retry_seconds=float("inf"), allocate=None):
+def open_source(
+    address: StrPath | int,
+    policy: str | None = None,
+    retry_seconds: float = float("inf"),
+    allocate: Allocate | None = None,
+) -> Source:
     """The frames at an address; iterate over it, and close it (or use `with`).
 
     address: 0 or "0" (camera number), /dev/video0, csi://0 (a Jetson's camera), rtsp://..., http://...,
@@ -31,7 +39,7 @@ def open_source(address, policy=None, retry_seconds=float("inf"), allocate=None)
     return Source(_opener(address, allocate), without_login(address), policy, retry_seconds)
 
 
-def _opener(address, allocate):
+def _opener(address: str, allocate: Allocate | None) -> Callable[[], Reader]:
     """A function that opens the reader of an address; called again when a live source stopped."""
     scheme = scheme_of(address)
     if scheme == "demo":
@@ -55,7 +63,7 @@ def _opener(address, allocate):
     return _file_opener(local_path(address), allocate)
 
 
-def _file_opener(path, allocate):
+def _file_opener(path: Path, allocate: Allocate | None) -> Callable[[], Reader]:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder")
     if path.is_dir():

@@ -8,12 +8,15 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import cv2
+import numpy as np
 
 from ..frames import Frame, now_ns
 from .retrieve import Retriever
+from .source import Allocate
 from .video import sane_fps
 
 log = logging.getLogger("edge_ssd")
@@ -43,7 +46,7 @@ class CameraOptions:
     format: str = ""
 
     @classmethod
-    def from_address(cls, address):
+    def from_address(cls, address: str) -> CameraOptions:
         """Options of "0", "0?width=1280", "/dev/video0", "v4l2:///dev/video0?fps=30" or "csi://0".
 
         Raises ValueError naming the parameter that is unknown or wrong.
@@ -54,7 +57,7 @@ class CameraOptions:
             place = f"/dev/video{place}"
         if not re.fullmatch(r"/dev/.+|csi://\d*", place):
             raise ValueError(f"{address}: expected a camera such as 0, /dev/video0 or csi://0")
-        values = {}
+        values: dict[str, Any] = {}
         for key, value in parse_qsl(query, keep_blank_values=True):
             if key == "format" and re.fullmatch(r"[A-Za-z0-9]{4}", value):
                 values[key] = value.upper()
@@ -68,7 +71,7 @@ class CameraOptions:
         return cls(place, **values)
 
 
-def open_camera(options, allocate=None):
+def open_camera(options: CameraOptions, allocate: Allocate | None = None) -> CameraReader:
     """The reader of a camera. Raises OSError with the likely reason when it cannot be opened.
 
     allocate: of the memory to read frames into, see `open_source`; with it, frames come in the camera's own
@@ -98,7 +101,7 @@ def open_camera(options, allocate=None):
     return CameraReader(capture, options.device, allocate, _raw_format(capture) if allocate else "")
 
 
-def _configure(capture, options):
+def _configure(capture: cv2.VideoCapture, options: CameraOptions) -> None:
     # Two buffers: the driver fills one while the other is read. With one it would miss every other frame,
     # and what waits in a longer queue is stale.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 2)
@@ -114,7 +117,7 @@ def _configure(capture, options):
             capture.set(prop, value)
 
 
-def _say_what_was_refused(capture, options):
+def _say_what_was_refused(capture: cv2.VideoCapture, options: CameraOptions) -> None:
     """A camera takes the nearest mode that it has, and says nothing."""
     height, width = _image_size(capture)
     fps, form = sane_fps(capture.get(cv2.CAP_PROP_FPS)), _fourcc(capture)
@@ -129,13 +132,13 @@ def _say_what_was_refused(capture, options):
             log.warning("%s: asked for %s=%s, the camera gives %s", options.device, name, asked, given)
 
 
-def _fourcc(capture):
+def _fourcc(capture: cv2.VideoCapture) -> str:
     """The format of a capture's frames in the driver, such as "MJPG"; "" where the backend has none."""
     code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF  # -1: none
     return code.to_bytes(4, "little").decode("latin-1") if code not in (0, 0xFFFFFFFF) else ""
 
 
-def _raw_format(capture):
+def _raw_format(capture: cv2.VideoCapture) -> str:
     """The format in which the camera's frames can be taken without conversion, or "".
 
     YUYV is two thirds of BGR's bytes, NV12 half, and converting is left to whoever resizes. Anything else
@@ -149,12 +152,12 @@ def _raw_format(capture):
     return pixel_format if capture.set(cv2.CAP_PROP_CONVERT_RGB, 0) else ""
 
 
-def _image_size(capture):
+def _image_size(capture: cv2.VideoCapture) -> tuple[int, int]:
     """(height, width) of a capture's frames, pixels."""
     return int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
 
 
-def _open_csi(options):
+def _open_csi(options: CameraOptions) -> cv2.VideoCapture:
     """A Jetson's camera. Argus frames lie in NVMM, so the conversion to BGR is one copy.
 
     Not tried on a Jetson yet.
@@ -169,7 +172,7 @@ def _open_csi(options):
     return capture
 
 
-def csi_pipeline(options):
+def csi_pipeline(options: CameraOptions) -> str:
     """The GStreamer pipeline of a Jetson's CSI camera, BGR frames out, never more than one waiting.
 
     Raises ValueError for a width without a height, and for a format.
@@ -191,6 +194,7 @@ def csi_pipeline(options):
 class CameraReader:
     """Frames of an opened camera, stamped by its driver where the driver stamps them.
 
+    device: its name, of the frames and in errors.
     raw_format: pixel_format of the frames where OpenCV does not convert them, "" where it does.
     allocate: of the memory to read frames into; see `open_source`.
     driver_copies: of the pixels, before OpenCV has them: of a Jetson's camera one, out of NVMM.
@@ -199,7 +203,9 @@ class CameraReader:
     is_live = True
     frame_count = 0
 
-    def __init__(self, capture, device, allocate=None, raw_format=""):
+    def __init__(
+        self, capture: cv2.VideoCapture, device: str, allocate: Allocate | None = None, raw_format: str = ""
+    ) -> None:
         self._capture, self._device = capture, device
         self.driver_copies = int(device.startswith("csi://"))
         self._allocate, self._raw_format = allocate, raw_format
@@ -210,12 +216,13 @@ class CameraReader:
         self.fps = sane_fps(capture.get(cv2.CAP_PROP_FPS))
         self.skipped = self._read = self._broken = 0
 
-    def read(self):
-        image = None
-        while image is None:
+    def read(self) -> Frame:
+        while True:
             self._grab()
             start, arrival_ns = time.perf_counter(), now_ns()
             image, copies = self._decoded()
+            if image is not None:
+                break
         timestamp_ns, said_by = self._stamp(arrival_ns)
         self._read += 1
         return Frame(
@@ -228,13 +235,13 @@ class CameraReader:
             copies=copies,
         )
 
-    def _grab(self):
+    def _grab(self) -> None:
         if self._broken >= _BROKEN_IN_A_ROW:
             raise OSError(f"{self._device}: {self._broken} frames in a row could not be decoded")
         if not self._capture.grab():
             raise OSError(self._failure())
 
-    def _decoded(self):
+    def _decoded(self) -> tuple[np.ndarray | None, int]:
         """The image of the frame in hand and its copies; None, 0 when it is broken, which is counted."""
         image, copies = self._retriever.retrieve()
         if image is not None and self._raw_format and image.shape != self._raw_shape:
@@ -247,7 +254,7 @@ class CameraReader:
         self.skipped += 1
         return None, 0
 
-    def _convert(self, shape):
+    def _convert(self, shape: tuple[int, ...]) -> None:
         """Lets OpenCV convert from now on: this one lays raw frames out in another way."""
         log.warning(
             "%s: expected %s frames of shape %s, got %s; OpenCV converts them to BGR instead",
@@ -260,7 +267,7 @@ class CameraReader:
         self._capture.set(cv2.CAP_PROP_CONVERT_RGB, 1)
         self._retriever = Retriever(self._capture, self._allocate)
 
-    def _stamp(self, arrival_ns):
+    def _stamp(self, arrival_ns: int) -> tuple[int, str]:
         """When the frame in hand was taken, and who says so."""
         # OpenCV gives V4L2's buffer time stamp here, and 0 where there is none.
         stamp_ns = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
@@ -268,16 +275,16 @@ class CameraReader:
             return stamp_ns, "driver"
         return arrival_ns, "arrival"
 
-    def _failure(self):
+    def _failure(self) -> str:
         if self._read:
             return f"{self._device}: the camera stopped giving frames after {self._read}; unplugged?"
         return f"{self._device}: the camera opens but gives no frame{_users_shown(Path(self._device))}"
 
-    def close(self):
+    def close(self) -> None:
         self._capture.release()
 
 
-def _users_shown(device):
+def _users_shown(device: Path) -> str:
     """Which other programs hold the device open, as text for an error; empty when none is visible."""
     users = {}
     for link in Path("/proc").glob("[0-9]*/fd/*"):

@@ -6,10 +6,11 @@ import logging
 import time
 from pathlib import Path
 
-from ..files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, StrPath
 from ..files.image import read_image
 from ..frames import Frame, now_ns
 from .retrieve import buffered
+from .source import Allocate
 
 log = logging.getLogger("edge_ssd")
 
@@ -22,14 +23,14 @@ class ImageReader:
     frame_count = 1
     skipped = 0
 
-    def __init__(self, path, allocate=None):
-        self._frame = read_frame(path, allocate)
+    def __init__(self, path: StrPath, allocate: Allocate | None = None) -> None:
+        self._frame: Frame | None = read_frame(path, allocate)
 
-    def read(self):
+    def read(self) -> Frame | None:
         frame, self._frame = self._frame, None
         return frame
 
-    def close(self):
+    def close(self) -> None:
         self._frame = None
 
 
@@ -39,7 +40,7 @@ class ImageFolderReader:
     is_live = False
     fps = 0.0
 
-    def __init__(self, folder, allocate=None):
+    def __init__(self, folder: StrPath, allocate: Allocate | None = None) -> None:
         self._folder, self._allocate = Path(folder), allocate
         self._paths = sorted(
             p for p in self._folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
@@ -49,7 +50,7 @@ class ImageFolderReader:
         self.frame_count = len(self._paths)
         self.skipped = self._next = 0
 
-    def read(self):
+    def read(self) -> Frame | None:
         while self._next < len(self._paths):
             path = self._paths[self._next]
             self._next += 1
@@ -64,11 +65,11 @@ class ImageFolderReader:
             )
         return None
 
-    def close(self):
+    def close(self) -> None:
         self._next = len(self._paths)
 
 
-def read_frame(path, allocate=None):
+def read_frame(path: StrPath, allocate: Allocate | None = None) -> Frame:
     """The Frame of an image file; its timestamp is when it was read. Errors as `read_image`.
 
     allocate: of the memory to copy it to; see `open_source`.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from .source import Allocate
+
 # What OpenCV's backends (FFmpeg, V4L2, GStreamer) do inside `retrieve`: they convert into an image of
 # their own and copy that out. V4L2 frames that are not converted are copied there first, too.
 _COPIES_CONVERTED, _COPIES_RAW = 1, 2
@@ -17,12 +19,14 @@ class Retriever:
     is_raw: a V4L2 capture that does not convert its frames.
     """
 
-    def __init__(self, capture, allocate=None, is_raw=False):
+    def __init__(
+        self, capture: cv2.VideoCapture, allocate: Allocate | None = None, is_raw: bool = False
+    ) -> None:
         self._capture, self._allocate = capture, allocate
         self._copies_inside = _COPIES_RAW if is_raw else _COPIES_CONVERTED
-        self._shape = None  # of the frame before; nobody tells that of the first
+        self._shape: tuple[int, ...] | None = None  # of the frame before; nobody tells that of the first
 
-    def retrieve(self):
+    def retrieve(self) -> tuple[np.ndarray | None, int]:
         """The frame in hand as uint8 array, and how often it was copied; (None, 0) when it is broken."""
         buffer = self._allocate(self._shape) if self._allocate and self._shape else None
         try:
@@ -41,7 +45,7 @@ class Retriever:
         return image, self._copies_inside + copies
 
 
-def buffered(image, allocate):
+def buffered(image: np.ndarray, allocate: Allocate | None) -> tuple[np.ndarray, int]:
     """An image in the buffer that `allocate` has for it, and the copies that took: 1, or 0 without one.
 
     image: uint8 array.   allocate: as in `open_source`, None included.
@@ -53,6 +57,6 @@ def buffered(image, allocate):
     return buffer, 1
 
 
-def _is_same(image, buffer):
+def _is_same(image: np.ndarray, buffer: np.ndarray) -> bool:
     """Whether OpenCV wrote into the buffer: it takes another piece of memory when size or type do not fit."""
     return image.shape == buffer.shape and image.ctypes.data == buffer.ctypes.data

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 import cv2
 
-from ..files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, StrPath
 from ..files.image import opencv_name
 from ..frames import Frame, now_ns
 from .address import without_login
 from .retrieve import Retriever
+from .source import Allocate
 
 log = logging.getLogger("edge_ssd")
 
@@ -31,33 +32,42 @@ class StreamClock:
     lags behind the fastest one, which is what grows when frames queue up somewhere.
     """
 
-    def __init__(self):
-        self._offset_ns = self._arrival_ns = None
+    def __init__(self) -> None:
+        self._latest: tuple[int, int] | None = None  # offset and arrival of the frame before, nanoseconds
 
-    def capture_ns(self, position_ms, arrival_ns):
+    def capture_ns(self, position_ms: float, arrival_ns: int) -> int:
         """Capture time, on our clock, of a frame with the stream's stamp `position_ms`.
 
         arrival_ns: when it arrived, on our clock.
         """
         stamp_ns = int(position_ms * 1e6)
         offset_ns = arrival_ns - stamp_ns
-        if self._offset_ns is not None:
-            drifted_ns = int((arrival_ns - self._arrival_ns) * _CLOCK_DRIFT)
-            offset_ns = min(offset_ns, self._offset_ns + drifted_ns)
-        self._offset_ns, self._arrival_ns = offset_ns, arrival_ns
+        if self._latest is not None:
+            latest_offset_ns, latest_arrival_ns = self._latest
+            drifted_ns = int((arrival_ns - latest_arrival_ns) * _CLOCK_DRIFT)
+            offset_ns = min(offset_ns, latest_offset_ns + drifted_ns)
+        self._latest = offset_ns, arrival_ns
         return stamp_ns + offset_ns
 
 
 class VideoReader:
     """Frames of an opened cv2.VideoCapture.
 
+    address: of the frames and in errors.   is_live: they come by the clock.
     has_clock: the stream stamps its frames itself (RTP), so age can be told from its stamps.
     allocate: of the memory to read frames into; see `open_source`.
     """
 
     skipped = 0
 
-    def __init__(self, capture, address, is_live, has_clock=False, allocate=None):
+    def __init__(
+        self,
+        capture: cv2.VideoCapture,
+        address: str,
+        is_live: bool,
+        has_clock: bool = False,
+        allocate: Allocate | None = None,
+    ) -> None:
         self._capture, self._address = capture, address
         self._retriever = Retriever(capture, allocate)
         self.is_live = is_live
@@ -67,7 +77,7 @@ class VideoReader:
         self._clock = StreamClock() if has_clock else None
         self._read = 0
 
-    def read(self):
+    def read(self) -> Frame | None:
         if not self._capture.isOpened():
             return None
         start = time.perf_counter()
@@ -93,7 +103,7 @@ class VideoReader:
             copies=copies,
         )
 
-    def _end(self):
+    def _end(self) -> None:
         """Raises for an end that is none; warns of one that comes early."""
         if self.is_live:
             raise OSError(f"{self._address}: the stream stopped after {self._read} frames")
@@ -103,11 +113,11 @@ class VideoReader:
         if self._read < self.frame_count - 2:
             log.warning("%s: ended early, after %d of %d frames", self._address, self._read, self.frame_count)
 
-    def close(self):
+    def close(self) -> None:
         self._capture.release()
 
 
-def sane_fps(fps):
+def sane_fps(fps: float) -> float:
     """Frames per second as OpenCV reports them, 0 when unknown.
 
     A stream without a rate has NaN, 0, a negative number, or FFmpeg's time base (90000).
@@ -115,7 +125,7 @@ def sane_fps(fps):
     return float(fps) if 0 < fps <= 1000 else 0.0
 
 
-def open_video(path, allocate=None):
+def open_video(path: StrPath, allocate: Allocate | None = None) -> VideoReader:
     """The reader of a video file. Raises ValueError when OpenCV cannot read it."""
     capture = cv2.VideoCapture(opencv_name(path))
     # FFmpeg takes a .txt file for the pictures of a text terminal.
@@ -124,7 +134,7 @@ def open_video(path, allocate=None):
     return VideoReader(capture, str(path), is_live=False, allocate=allocate)
 
 
-def open_stream(address, allocate=None):
+def open_stream(address: str, allocate: Allocate | None = None) -> VideoReader:
     """The reader of a network address: a live stream, or a file that a server hands out.
 
     Raises OSError when nothing answers or what comes is no video.

@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 
 from ..boxes import iou_matrix
+from ..datasets import Truth
 from ..resize import plan_resize
+from ..spec import InputSpec, SsdSpec
 
 # The paper's smallest IoU of a crop with an object. 0 stands for any crop.
 MIN_OVERLAPS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
@@ -64,7 +66,9 @@ class View(NamedTuple):
     place: tuple[int, int, int, int]
 
 
-def augment(image, truth, spec, options, rng):
+def augment(
+    image: np.ndarray, truth: Truth, spec: SsdSpec, options: AugmentOptions, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A random view of one image, as the network's input before normalisation.
 
     image: (H, W, 3) uint8 BGR.   truth: boxes (N, 4) corners in source pixels, labels, difficult.
@@ -92,7 +96,7 @@ def augment(image, truth, spec, options, rng):
     return image, boxes, kept
 
 
-def turn(image, boxes, quarters):
+def turn(image: np.ndarray, boxes: np.ndarray, quarters: int) -> tuple[np.ndarray, np.ndarray]:
     """The image and its boxes, (N, 4) corners in its pixels, turned to the left by 1, 2 or 3 quarters."""
     for _ in range(quarters):
         width = image.shape[1]
@@ -101,7 +105,9 @@ def turn(image, boxes, quarters):
     return image, boxes
 
 
-def turned(image, boxes, keep_aspect, rng):
+def turned(
+    image: np.ndarray, boxes: np.ndarray, keep_aspect: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The image and its boxes, (N, 4) corners in its pixels, after a random quarter or half turn.
 
     keep_aspect: of a frame that is not square, a quarter turn takes the largest part that then has the
@@ -120,7 +126,9 @@ def turned(image, boxes, keep_aspect, rng):
     return turn(image, boxes, quarters)
 
 
-def _part_to_turn(image_size, boxes, rng):
+def _part_to_turn(
+    image_size: tuple[int, int], boxes: np.ndarray, rng: np.random.Generator
+) -> tuple[int, int, int, int] | None:
     """x1 y1 x2 y2, whole pixels, of the largest part that a quarter turn gives the aspect ratio of the image, in a
     random place that holds a whole object, if there are any; None where no object fits."""
     sides = np.array(image_size[::-1])
@@ -138,11 +146,20 @@ def _part_to_turn(image_size, boxes, rng):
     start = int(rng.integers(low, high + 1))
     first, last = np.zeros(2, int), sides.copy()
     first[long], last[long] = start, start + length
-    return (*first.tolist(), *last.tolist())
+    return _whole(np.append(first, last))
 
 
-def random_view(source_size, boxes, spec, options, rng):
-    """A view with or without a crop and a zoom-out. spec: InputSpec."""
+def random_view(
+    source_size: tuple[int, int],
+    boxes: np.ndarray,
+    spec: InputSpec,
+    options: AugmentOptions,
+    rng: np.random.Generator,
+) -> View:
+    """A view with or without a crop and a zoom-out.
+
+    source_size: (height, width), pixels.   boxes: (N, 4) corners in source pixels.   spec: InputSpec.
+    """
     height, width = source_size
     crop = (0, 0, width, height)
     zoomed_out = rng.random() < options.zoom_out
@@ -159,7 +176,9 @@ def random_view(source_size, boxes, spec, options, rng):
     return View(crop, (int(left), int(top), int(left) + columns, int(top) + rows))
 
 
-def random_crop(source_size, boxes, smallest, rng):
+def random_crop(
+    source_size: tuple[int, int], boxes: np.ndarray, smallest: float, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
     """x1 y1 x2 y2 of a crop that overlaps an object enough, whole pixels; the whole image when none is found.
 
     smallest: share of the image's sides.   Aspect ratio from 1/2 to 2 (relative to square pixels).
@@ -169,17 +188,23 @@ def random_crop(source_size, boxes, smallest, rng):
     height, width = source_size
     crops = _candidates(width, height, smallest, rng)
     if len(boxes) == 0:
-        return tuple(crops[0].tolist()) if len(crops) else (0, 0, width, height)
+        return _whole(crops[0]) if len(crops) else (0, 0, width, height)
     iou = iou_matrix(crops.astype(np.float32), boxes)
     overlaps = np.where(_centres_inside(boxes, crops[:, None]), iou, -1).max(axis=1)
     for least in rng.permutation(MIN_OVERLAPS):
         found = np.flatnonzero(overlaps >= least)
         if len(found):
-            return tuple(crops[found[0]].tolist())
+            return _whole(crops[found[0]])
     return 0, 0, width, height
 
 
-def _candidates(width, height, smallest, rng):
+def _whole(box: np.ndarray) -> tuple[int, int, int, int]:
+    """(4,) integers as plain numbers."""
+    x1, y1, x2, y2 = box.tolist()
+    return x1, y1, x2, y2
+
+
+def _candidates(width: int, height: int, smallest: float, rng: np.random.Generator) -> np.ndarray:
     """(N, 4) int64 corners of random crops, those of CROP_TRIALS that have a permitted aspect ratio."""
     size = np.array([width, height])
     sides = rng.uniform(smallest, 1, (CROP_TRIALS, 2)) * size
@@ -189,16 +214,19 @@ def _candidates(width, height, smallest, rng):
     return np.concatenate([low, np.maximum(low + 1, (corners + sides).astype(int))], axis=1)
 
 
-def _centres_inside(boxes, crops):
+def _centres_inside(boxes: np.ndarray, crops: np.ndarray) -> np.ndarray:
     """Boxes (N, 4) and crops (..., 4) that broadcast against them, such as (4,) or (M, 1, 4) -> (..., N) bool."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return ((centres > crops[..., :2]) & (centres < crops[..., 2:])).all(axis=-1)
+    return np.all((centres > crops[..., :2]) & (centres < crops[..., 2:]), axis=-1)
 
 
-def move_boxes(boxes, view, input_size, parts_stay=False):
+def move_boxes(
+    boxes: np.ndarray, view: View, input_size: tuple[int, int], parts_stay: np.ndarray | bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Objects of the source in the frame of the input.
 
-    boxes: (N, 4) corners in source pixels.   parts_stay: (N,) bool, those that stay with any part inside.
+    boxes: (N, 4) corners in source pixels.   input_size: (height, width), pixels.
+    parts_stay: (N,) bool, those that stay with any part inside.
     Returns (M, 4) float32 corners normalised to the input, cut at the crop's edge, of those whose centre is inside
     or that stay, and their (M,) indices.
     """
@@ -212,7 +240,7 @@ def move_boxes(boxes, view, input_size, parts_stay=False):
     return moved / np.tile(np.array(input_size[::-1], np.float32), 2), kept
 
 
-def render_view(image, view, spec):
+def render_view(image: np.ndarray, view: View, spec: InputSpec) -> np.ndarray:
     """The view of `image` in an input of spec.size, (height, width, 3) uint8 BGR.
 
     What it leaves free has the network's mean, or a letterbox's padding. spec: InputSpec.
@@ -229,7 +257,7 @@ def render_view(image, view, spec):
     return canvas
 
 
-def distort_colors(image, strength, rng):
+def distort_colors(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Random brightness, contrast, saturation and hue, each half of the time (the authors' ranges times strength).
 
     image: (H, W, 3) uint8 BGR. Returns a new array, or the same where nothing was drawn.
@@ -249,5 +277,5 @@ def distort_colors(image, strength, rng):
     return image
 
 
-def _table(values):
+def _table(values: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)

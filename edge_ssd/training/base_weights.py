@@ -6,11 +6,14 @@ same on the input that the detector's spec asks for (but where it reaches over t
 
 from __future__ import annotations
 
-import re
-
 import torch
 
+from ..files import StrPath
 from ..networks.checkpoint import read_weights
+from ..networks.ssd import Ssd
+from ..spec import InputSpec, SsdSpec
+
+Weights = dict[str, torch.Tensor]
 
 # torchvision's, RGB, of pixels in 0..1.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -20,7 +23,7 @@ _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _FC6_CELLS, _FC_CHANNELS = 3, 4
 
 
-def load_base_weights(model, path, spec, trusted=False):
+def load_base_weights(model: Ssd, path: StrPath, spec: SsdSpec, trusted: bool = False) -> str:
     """Puts the classifier's weights in the file `path` into the base of `model`; the rest stays as it is.
 
     model: an ssd300_vgg16 or ssd512_vgg16, or an ssdlite320_mobilenet_v3_large with the full tail.
@@ -53,7 +56,7 @@ def load_base_weights(model, path, spec, trusted=False):
     return rest
 
 
-def _vgg(state, input_spec):
+def _vgg(state: Weights, input_spec: InputSpec) -> tuple[Weights, str]:
     """State dict of torchvision's vgg16 -> (that of VggBase, what is new as text)."""
     names = {f"features.{i}": f"features.{i}" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21)}
     names |= {f"features.{i}": f"extra.0.{i - 23}" for i in (24, 26, 28)}  # conv5, behind its pooling
@@ -63,9 +66,8 @@ def _vgg(state, input_spec):
         for kind in ("weight", "bias")
     }
     fc6, fc7 = state["classifier.0.weight"], state["classifier.3.weight"]
-    if torch.isnan(
-        fc6
-    ).any():  # torchvision's IMAGENET1K_FEATURES: Caffe's, on pixels in 0..255, no classifier
+    # torchvision's IMAGENET1K_FEATURES: Caffe's, on pixels in 0..255, no classifier
+    if torch.isnan(fc6).any():
         return weights, "fc6 and fc7 (the file has none), the extra layers and the heads"
     fc6 = fc6.view(-1, 512, 7, 7)[::_FC_CHANNELS, :, ::_FC6_CELLS, ::_FC6_CELLS]
     weights |= {
@@ -79,7 +81,7 @@ def _vgg(state, input_spec):
     return weights, "the extra layers and the heads"
 
 
-def _mobilenet(state, input_spec):
+def _mobilenet(state: Weights, input_spec: InputSpec) -> tuple[Weights, str]:
     """State dict of torchvision's mobilenet_v3_large -> (that of MobileNetBase, what is new as text)."""
     state = {name: tensor for name, tensor in state.items() if name.startswith("features.")}
     state["features.0.0.weight"], shift = _on_our_input(state["features.0.0.weight"], input_spec)
@@ -87,9 +89,9 @@ def _mobilenet(state, input_spec):
     return {_mobilenet_name(name): tensor for name, tensor in state.items()}, "the extra layers and the heads"
 
 
-def _mobilenet_name(name):
+def _mobilenet_name(name: str) -> str:
     """features.I.... of the classifier -> features.0.... or features.1...., cut inside block 13 (see MobileNetBase)."""
-    index, rest = re.fullmatch(r"features\.(\d+)\.(.+)", name).groups()
+    _, index, rest = name.split(".", 2)
     if int(index) < 13:
         return f"features.0.{index}.{rest}"
     if int(index) > 13:
@@ -98,7 +100,7 @@ def _mobilenet_name(name):
     return f"features.0.13.{rest}" if part == "0" else f"features.1.0.{part}.{rest}"
 
 
-def _on_our_input(weight, input_spec):
+def _on_our_input(weight: torch.Tensor, input_spec: InputSpec) -> tuple[torch.Tensor, torch.Tensor]:
     """(O, 3, h, w) of a convolution on the classifier's input -> that on ours, and the (O,) that it lacks."""
     scale = [std / (255 * s) for std, s in zip(input_spec.std, _STD)]
     offset = [(mean / 255 - m) / s for mean, m, s in zip(input_spec.mean, _MEAN, _STD)]

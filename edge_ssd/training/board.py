@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import cv2
 import numpy as np
 
+from ..datasets import Dataset
+from ..detector import Detector
+from ..files import StrPath
 from ..sinks.annotate import class_color
-from .data import Targets
+from ..spec import SsdSpec
+from .data import Batch, Targets
+from .loss import SsdLoss
 from .matching import match
 
 # Images of each picture.
@@ -16,7 +24,7 @@ _SHOWN = 4
 class Board:
     """Writes to the folder `folder`, which `tensorboard --logdir` shows. Raises ImportError naming the extra."""
 
-    def __init__(self, folder):
+    def __init__(self, folder: StrPath) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -25,7 +33,7 @@ class Board:
             ) from None
         self._writer = SummaryWriter(str(folder))
 
-    def write_metrics(self, metrics):
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """The numbers of an epoch; losses and scores in groups of their own."""
         for name, value in metrics.items():
             group = "loss" if name.startswith("loss") else "validation" if "AP" in name else "run"
@@ -33,7 +41,7 @@ class Board:
                 self._writer.add_scalar(f"{group}/{name}", value, metrics["epoch"])
         self._writer.flush()
 
-    def write_matches(self, batch, loss, spec, epoch):
+    def write_matches(self, batch: Batch, loss: SsdLoss, spec: SsdSpec, epoch: int) -> None:
         """The first images of a batch with the default boxes (thin) that are matched to each object (thick)."""
         targets = Targets(*(tensor[:_SHOWN] for tensor in batch.targets))
         corners = loss.corners.cpu()
@@ -50,7 +58,7 @@ class Board:
             pictures.append(picture[..., ::-1])
         self._writer.add_images("matched priors", np.stack(pictures), epoch, dataformats="NHWC")
 
-    def write_detections(self, detector, dataset, epoch):
+    def write_detections(self, detector: Detector, dataset: Dataset, epoch: int) -> None:
         """The first images of a data set with what `detector` finds above a score of 0.3 (thick; truth thin)."""
         for index in range(min(_SHOWN, len(dataset))):
             image = dataset.image(index)
@@ -63,12 +71,14 @@ class Board:
             name = f"detections/{index}"
             self._writer.add_image(name, picture[..., ::-1].copy(), epoch, dataformats="HWC")
 
-    def close(self):
+    def close(self) -> None:
         """Writes what is left."""
         self._writer.close()
 
 
-def _draw(picture, box, color, thickness, text=""):
+def _draw(
+    picture: np.ndarray, box: np.ndarray, color: tuple[int, int, int], thickness: int, text: str = ""
+) -> None:
     """A box with normalised corners onto a BGR picture."""
     height, width = picture.shape[:2]
     x1, y1, x2, y2 = (round(float(v)) for v in np.asarray(box) * (width, height, width, height))

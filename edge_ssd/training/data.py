@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils import data as torch_data
 
-from .augmentation import augment
+from ..datasets import Dataset
+from ..spec import SsdSpec
+from .augmentation import AugmentOptions, augment
 from .paste import ObjectPaster
 
 
@@ -27,7 +30,7 @@ class Targets(NamedTuple):
     labels: torch.Tensor
     difficult: torch.Tensor
 
-    def to(self, device):
+    def to(self, device: torch.device) -> Targets:
         """The same on another device."""
         return Targets(*(tensor.to(device, non_blocking=True) for tensor in self))
 
@@ -40,21 +43,21 @@ class Batch(NamedTuple):
     indices: tuple[int, ...]
 
 
-class TrainingImages(Dataset):
+class TrainingImages(torch_data.Dataset):
     """Augmented images of a data set (see `edge_ssd.datasets`), by (round, index).
 
     The random numbers depend on the seed, the round and the index alone, so a resumed run sees the
     images that the first would have seen, with any number of workers.
     """
 
-    def __init__(self, dataset, spec, options, seed):
+    def __init__(self, dataset: Dataset, spec: SsdSpec, options: AugmentOptions, seed: int) -> None:
         self.dataset, self.spec, self.options, self.seed = dataset, spec, options, seed
         self.paster = ObjectPaster(dataset)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:
         """(round, index) -> image, boxes (N, 4), labels (N,), difficult (N,), index; see `Batch`."""
         turn, index = key
         rng = np.random.default_rng((self.seed, turn, index))
@@ -72,14 +75,14 @@ class RoundSampler:
     one stopped; every image comes once before any comes again.   epoch: set it before each iteration.
     """
 
-    def __init__(self, length, epoch_images, seed):
+    def __init__(self, length: int, epoch_images: int, seed: int) -> None:
         self.length, self.epoch_images, self.seed = length, epoch_images, seed
         self.epoch = 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.epoch_images
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         position, end = self.epoch * self.epoch_images, (self.epoch + 1) * self.epoch_images
         while position < end:
             turn, start = divmod(position, self.length)
@@ -96,13 +99,13 @@ class RankBatches:
     The last, smaller batch is left out.
     """
 
-    def __init__(self, sampler, batch, rank=0, count=1):
+    def __init__(self, sampler: RoundSampler, batch: int, rank: int = 0, count: int = 1) -> None:
         self.sampler, self.batch, self.rank, self.count = sampler, batch, rank, count
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.sampler) // (self.batch * self.count)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         whole = []
         for key in self.sampler:
             whole.append(key)
@@ -111,7 +114,7 @@ class RankBatches:
                 whole = []
 
 
-def collate(samples):
+def collate(samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]]) -> Batch:
     """A Batch of what `TrainingImages` gives."""
     images, boxes, labels, difficult, indices = zip(*samples)
     shape = (len(samples), max(map(len, boxes)))
@@ -125,9 +128,14 @@ def collate(samples):
     return Batch(torch.from_numpy(np.stack(images)), targets, tuple(indices))
 
 
-def make_loader(images, batches, workers):
-    """The DataLoader of `TrainingImages` in the order of `RankBatches`."""
-    return DataLoader(
+def make_loader(
+    images: TrainingImages, batches: Iterable[list[tuple[int, int]]], workers: int
+) -> torch_data.DataLoader[Any]:
+    """The DataLoader of `TrainingImages` in the order of `RankBatches`.
+
+    workers: processes that load images; 0 loads in this one.
+    """
+    return torch_data.DataLoader(
         images,
         batch_sampler=batches,
         num_workers=workers,
@@ -140,20 +148,22 @@ def make_loader(images, batches, workers):
     )
 
 
-def _start_worker(_worker):
+def _start_worker(_worker: int) -> None:
     # The processes share the cores; threads of OpenCV's in each would only take turns.
     cv2.setNumThreads(1)
     Thread(target=_end_with_the_run, daemon=True).start()
 
 
-def _end_with_the_run():
+def _end_with_the_run() -> None:
     # torch's workers look whether their parent has changed, and under forkserver that is the server, which stays as
     # long as a worker does: a run that was killed would leave both behind.
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    parent = multiprocessing.parent_process()
+    if parent is not None:  # as it is in a worker
+        parent.join()
+        os._exit(1)
 
 
-def normalise(images, spec):
+def normalise(images: torch.Tensor, spec: SsdSpec) -> torch.Tensor:
     """(B, height, width, 3) uint8 -> (B, 3, height, width) float32, channels last, as `spec.input` says."""
     mean = torch.tensor(spec.input.mean, device=images.device)
     scale = 1 / torch.tensor(spec.input.std, device=images.device)

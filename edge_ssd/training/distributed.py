@@ -8,6 +8,7 @@ On GPUs the processes talk through NCCL, one GPU each; on CPUs through Gloo. The
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -27,30 +28,30 @@ class Processes:
     device: torch.device
 
     @property
-    def is_first(self):
+    def is_first(self) -> bool:
         """Whether this process validates, writes and talks."""
         return self.rank == 0
 
-    def wrapped(self, model):
+    def wrapped(self, model: torch.nn.Module) -> torch.nn.Module:
         """The network whose backward pass averages gradients over the processes; `model` itself for a single one."""
         if self.count == 1:
             return model
         devices = [self.device] if self.device.type == "cuda" else None
         return torch.nn.parallel.DistributedDataParallel(model, device_ids=devices)
 
-    def sum(self, values):
+    def sum(self, values: Sequence[float]) -> list[float]:
         """The sums of numbers over the processes, list of float."""
         tensor = torch.tensor(values, dtype=torch.float64, device=self.device)
         if self.count > 1:
             distributed.all_reduce(tensor)
         return tensor.tolist()
 
-    def agreed(self, flag):
+    def agreed(self, flag: bool) -> bool:
         """What the first process says, in every process; they wait for it."""
         return bool(self.sum([float(flag) if self.is_first else 0.0])[0])
 
 
-def join_processes():
+def join_processes() -> Processes:
     """The Processes that torchrun started, this one among them; a single one otherwise."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     on_gpu = torch.cuda.is_available()
@@ -64,7 +65,7 @@ def join_processes():
     return Processes(distributed.get_rank(), count, device)
 
 
-def leave_processes():
+def leave_processes() -> None:
     """Ends what `join_processes` began."""
     if distributed.is_initialized():
         distributed.destroy_process_group()

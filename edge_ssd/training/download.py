@@ -1,8 +1,12 @@
-"""A file from an address: gone on with after a break, checked by the hash in its name, kept in a cache."""
+"""A file from an address: gone on with after a break, checked by the hash in its name, kept in a cache.
+
+pooch is not used: after a break it begins again from the first byte, it wants the whole hash where torchvision's names
+have the first eight digits, and it does not look for room on the disk. A downloader of our own inside it would be most
+of this file, beside three more packages to install (requests, platformdirs, packaging).
+"""
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import os
 import re
@@ -11,8 +15,11 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import BinaryIO
 
 from tqdm import tqdm
+
+from ..files import StrPath, file_sha256
 
 # Seconds without a byte after which a connection counts as broken.
 TIMEOUT_S = 30
@@ -21,14 +28,14 @@ ATTEMPTS, PAUSE_S = 3, 1.0
 _CHUNK_BYTES = 1 << 18
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where downloads are kept: EDGE_SSD_CACHE, else edge_ssd in the user's cache folder."""
     given = os.environ.get("EDGE_SSD_CACHE")
     usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(given) if given else Path(usual) / "edge_ssd"
 
 
-def download(url, folder):
+def download(url: str, folder: StrPath) -> Path:
     """Path of the file at `url` in `folder`, downloaded unless it is there.
 
     url: http or https; its name ends in -HASH.pth, the first digits of the content's SHA-256, which are checked.
@@ -42,11 +49,11 @@ def download(url, folder):
     if not found:
         raise ValueError(f"{url}: expected a name that ends in a hash, such as model-0123abcd.pth")
     path = Path(folder) / name
-    if not path.is_file() or not _digest(path).startswith(found[1]):
+    if not path.is_file() or not file_sha256(path).startswith(found[1]):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f"{name}.part")
         _fetch(url, part)
-        digest = _digest(part)
+        digest = file_sha256(part)
         if not digest.startswith(found[1]):
             part.unlink()
             raise ValueError(
@@ -57,7 +64,7 @@ def download(url, folder):
     return path
 
 
-def _fetch(url, part):
+def _fetch(url: str, part: Path) -> None:
     """Appends to `part` until it is whole."""
     failures = 0
     while True:
@@ -76,7 +83,7 @@ def _fetch(url, part):
         time.sleep(PAUSE_S)
 
 
-def _fetch_once(url, part):
+def _fetch_once(url: str, part: Path) -> bool:
     """One connection; whether the file is now whole."""
     start = _size(part)
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
@@ -110,7 +117,7 @@ def _fetch_once(url, part):
     return came >= rest
 
 
-def _write(file, data, part):
+def _write(file: BinaryIO, data: bytes, part: Path) -> None:
     try:
         file.write(data)
         file.flush()
@@ -118,19 +125,11 @@ def _write(file, data, part):
         raise OSError(f"{part}: {error.strerror}; make room and run the command again") from None
 
 
-def _check_space(part, needed_bytes):
+def _check_space(part: Path, needed_bytes: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if free < needed_bytes:
         raise OSError(f"{part.parent}: {needed_bytes / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free")
 
 
-def _size(path):
+def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _digest(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while data := file.read(_CHUNK_BYTES):
-            digest.update(data)
-    return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ import onnxruntime
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..files import replacing
+from ..files import StrPath, replacing
+from ..spec import SsdSpec
 
 # The oldest that torch's exporter writes without converting; TensorRT from 8.6 on and OpenCV's DNN read it.
 OPSET = 18
@@ -23,7 +25,7 @@ OPSET = 18
 TOLERANCE = 1e-3
 
 
-def export_onnx(model, spec, path):
+def export_onnx(model: torch.nn.Module, spec: SsdSpec, path: StrPath) -> None:
     """Writes `model` to the ONNX file `path`, and `spec` to the .json beside it.
 
     model: Ssd, or any module whose forward gives (loc, conf); batch norms are folded into a copy.
@@ -43,7 +45,7 @@ def export_onnx(model, spec, path):
     spec.save(path.with_suffix(".json"))
 
 
-def fold_batch_norms(model):
+def fold_batch_norms(model: torch.nn.Module) -> torch.nn.Module:
     """`model` with every batch norm that follows a convolution folded into it, in place; evaluation mode only."""
     for parent in list(model.modules()):
         children = list(parent.named_children())
@@ -54,7 +56,7 @@ def fold_batch_norms(model):
     return model
 
 
-def _write_graph(model, spec, path):
+def _write_graph(model: torch.nn.Module, spec: SsdSpec, path: Path) -> None:
     # Two images, or the exporter takes the batch for the constant 1.
     example = torch.zeros(2, 3, *spec.input.size)
     with _quiet():
@@ -75,7 +77,7 @@ def _write_graph(model, spec, path):
     onnx.save_model(proto, str(path))
 
 
-def _strip_origins(proto):
+def _strip_origins(proto: onnx.ModelProto) -> None:
     """Takes out where each node came from: stack traces with the paths of the exporting machine."""
     graph = proto.graph
     for holder in (
@@ -92,7 +94,7 @@ def _strip_origins(proto):
 
 
 @contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """The exporter's progress and deprecations are of no use to who exports an SSD."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -105,7 +107,7 @@ def _quiet():
         logger.setLevel(level)
 
 
-def _compare(model, spec, path):
+def _compare(model: torch.nn.Module, spec: SsdSpec, path: Path) -> None:
     """Raises ValueError unless ONNX Runtime computes what torch does, for one image and for three."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -124,7 +126,7 @@ def _compare(model, spec, path):
             _check_output(name, wanted, found, spec)
 
 
-def _check_output(name, wanted, found, spec):
+def _check_output(name: str, wanted: np.ndarray, found: np.ndarray, spec: SsdSpec) -> None:
     columns = 4 if name == spec.outputs.loc else spec.num_columns
     if found.shape != wanted.shape or found.shape[2] != columns:
         raise ValueError(

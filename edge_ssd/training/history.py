@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..files import replacing
+from ..files import StrPath, replacing
 
 
-def read_metrics(path, before_epoch):
+def read_metrics(path: Path, before_epoch: int) -> list[dict[str, Any]]:
     """The epochs 1 to `before_epoch` in the file `path`, list of dict; empty when there is no file.
 
     What a resumed run does again is left out, and so is a last line that was cut off.
@@ -27,21 +30,21 @@ def read_metrics(path, before_epoch):
     return epochs
 
 
-def write_metrics(path, history):
-    """Writes one JSON line per epoch."""
+def write_metrics(path: StrPath, history: Sequence[Mapping[str, Any]]) -> None:
+    """Writes one JSON line per epoch to `path`.   history: the metrics of each."""
     with replacing(path) as temporary:
         temporary.write_text("".join(json.dumps(metrics) + "\n" for metrics in history), encoding="utf-8")
 
 
-def epoch_text(metrics, epochs):
-    """One line about an epoch, for a log."""
+def epoch_text(metrics: Mapping[str, Any], epochs: int) -> str:
+    """One line about an epoch, for a log.   metrics: of the epoch.   epochs: of the whole run."""
     text = f"epoch {metrics['epoch']}/{epochs}: loss {metrics['loss']:.3f}"
     if "AP" in metrics:
         text += f", AP {metrics['AP']:.3f}, AP50 {metrics['AP50']:.3f}"
     return f"{text}; {metrics['images_per_s']:.1f} images/s, {metrics['train_s'] + metrics.get('val_s', 0):.0f} s"
 
 
-def plot_history(history, path):
+def plot_history(history: Sequence[Mapping[str, Any]], path: StrPath) -> None:
     """Draws loss and AP over the epochs into the PNG `path`."""
     figure = Figure(figsize=(8, 4), layout="tight")
     loss_axes, ap_axes = figure.subplots(1, 2)

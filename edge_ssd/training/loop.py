@@ -6,26 +6,33 @@ import copy
 import math
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
 from ..backends.cpu import CpuBackend
+from ..datasets import Dataset
 from ..detector import Detector
 from ..engines.torch_engine import TorchEngine
 from ..evaluation import evaluate
+from ..files import StrPath
 from ..networks.checkpoint import load_weights, save_checkpoint
+from ..networks.ssd import Ssd
+from ..spec import SsdSpec
 from .augmentation import AUGMENTATIONS
 from .board import Board
-from .data import RankBatches, RoundSampler, TrainingImages, make_loader, normalise
-from .distributed import join_processes
+from .data import Batch, RankBatches, RoundSampler, TrainingImages, make_loader, normalise
+from .distributed import Processes, join_processes
 from .ema import MovingAverage
 from .history import epoch_text, plot_history, write_metrics
 from .loss import SsdLoss
+from .options import TrainOptions
 from .schedule import learning_rate
 
 
@@ -41,7 +48,17 @@ class Trainer:
         trainer.run()
     """
 
-    def __init__(self, model, spec, train_set, val_set, options, folder, processes=None, origin=None):
+    def __init__(
+        self,
+        model: Ssd,
+        spec: SsdSpec,
+        train_set: Dataset,
+        val_set: Dataset | None,
+        options: TrainOptions,
+        folder: StrPath,
+        processes: Processes | None = None,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.processes = processes or join_processes()
         self.spec, self.options, self.val_set = spec, options, val_set
         self.folder = Path(folder)
@@ -67,12 +84,12 @@ class Trainer:
         batches = RankBatches(self.sampler, options.batch, self.processes.rank, self.processes.count)
         self.loader = make_loader(images, batches, options.workers)
         self.epoch = 0
-        self.history = []
+        self.history: list[dict[str, Any]] = []
         self.origin = origin or {}
-        self.board = None
+        self.board: Board | None = None
         self.autocast = _autocast(self.device, options.precision)
 
-    def resume(self, checkpoint, history=()):
+    def resume(self, checkpoint: Mapping[str, Any], history: Iterable[dict[str, Any]] = ()) -> None:
         """Goes on from the dictionary of `load_checkpoint`.   history: metrics of the epochs so far, list of dict.
 
         Raises ValueError when it is of another network or optimizer, or holds no run.
@@ -94,7 +111,7 @@ class Trainer:
         self.epoch = checkpoint["epoch"]
         self.history = list(history)
 
-    def run(self):
+    def run(self) -> list[dict[str, Any]]:
         """Trains to the last epoch, or until it gets no better; returns the metrics of every epoch, list of dict,
         empty but in the first of several processes.
 
@@ -115,14 +132,14 @@ class Trainer:
             self.board.close()
         return history
 
-    def _end_epoch(self, metrics, history):
+    def _end_epoch(self, metrics: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """Writes what an epoch leaves, and validates; its metrics go to the end of `history`.
 
         What was trained is written first: whatever goes wrong in a validation, the epoch is not lost.
         """
         self._save("last.pt")
         write_metrics(self.folder / "metrics.jsonl", [*history, metrics])
-        if self.val_set is not None and self._validates():
+        if self._validates():
             metrics.update(self._validate())
         if self._improves(metrics, history):
             self._save("best.pt")
@@ -133,7 +150,7 @@ class Trainer:
         if self.board:
             self.board.write_metrics(metrics)
 
-    def _stops(self, history):
+    def _stops(self, history: Sequence[Mapping[str, Any]]) -> bool:
         """Whether the last `patience` validations were no better than the best before them."""
         patience = self.options.patience
         if self.val_set is None:
@@ -144,12 +161,12 @@ class Trainer:
             values = values[next((i for i, ap in enumerate(values) if ap > 0), len(values)) :]
         return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
 
-    def _train_epoch(self):
+    def _train_epoch(self) -> dict[str, Any]:
         started = time.perf_counter()
         self.model.train()
         self.sampler.epoch = self.epoch
         sums = torch.zeros(2, dtype=torch.float64)
-        steps = len(self.loader)
+        steps, rate = len(self.loader), 0.0
         bar = tqdm(
             self.loader,
             desc=f"epoch {self.epoch + 1}/{self.options.epochs}",
@@ -176,7 +193,7 @@ class Trainer:
             "train_s": seconds,
         }
 
-    def step(self, batch):
+    def step(self, batch: Batch) -> tuple[float, ...]:
         """One step; returns (loc, conf) losses of the whole batch, numbers.
 
         Raises ValueError when the loss or its gradient is no number, before the weights are touched.
@@ -201,18 +218,18 @@ class Trainer:
             self.average.update()
         return tuple(means)
 
-    def _mean_matches(self, matches):
+    def _mean_matches(self, matches: int) -> float:
         """The matches of a batch, as their mean over the processes; at least 1 where there are none at all."""
         return max(1.0, self.processes.sum([matches])[0]) / self.processes.count
 
-    def _not_a_number(self, what, found, batch):
+    def _not_a_number(self, what: str, found: str, batch: Batch) -> str:
         names = ", ".join(self.train_set.image_name(i) for i in batch.indices)
         return (
             f"{what}: expected finite numbers, got {found} in epoch {self.epoch + 1}; "
             f"lower --lr (now {self.options.lr:g}), or look at the batch's images: {names}"
         )
 
-    def _set_learning_rate(self, step, total):
+    def _set_learning_rate(self, step: int, total: int) -> float:
         options = self.options
         # Of a short run a tenth at most, or a small data set would never see the rate fall.
         warmup = min(options.warmup, total // 10)
@@ -221,10 +238,13 @@ class Trainer:
             group["lr"] = rate
         return rate
 
-    def _validates(self):
+    def _validates(self) -> bool:
         return self.epoch % self.options.val_every == 0 or self.epoch == self.options.epochs
 
-    def _validate(self):
+    def _validate(self) -> dict[str, Any]:
+        """The scores on the validation set; none without one."""
+        if self.val_set is None:
+            return {}
         started = time.perf_counter()
         network = copy.deepcopy(self.model)
         if self.average is not None:
@@ -238,13 +258,13 @@ class Trainer:
         scores = {name: report[name] or 0.0 for name in names}
         return {**scores, "val_s": time.perf_counter() - started}
 
-    def _improves(self, metrics, history):
+    def _improves(self, metrics: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> bool:
         """Whether best.pt is to be this epoch: the best AP, or the lowest loss in a run without validation."""
         if self.val_set is None:
             return metrics["loss"] <= min((m["loss"] for m in history), default=math.inf)
         return "AP" in metrics and metrics["AP"] >= max((m["AP"] for m in history if "AP" in m), default=0)
 
-    def _save(self, name):
+    def _save(self, name: str) -> None:
         state = {
             "ema": self.average.state if self.average else None,
             "ema_steps": self.average.steps if self.average else 0,
@@ -257,7 +277,7 @@ class Trainer:
         save_checkpoint(self.folder / name, self.model, self.spec, **state)
 
 
-def make_optimizer(model, options):
+def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
     """SGD with momentum or AdamW; no weight decay on biases, norms and scales, which have one dimension."""
     matrices = [p for p in model.parameters() if p.ndim > 1]
     vectors = [p for p in model.parameters() if p.ndim <= 1]
@@ -270,13 +290,13 @@ def make_optimizer(model, options):
     return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum)
 
 
-def _autocast(device, precision):
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     if precision == "auto":
         precision = "bf16" if _computes_bf16(device) else "fp32"
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
-def _computes_bf16(device):
+def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     # Without the instructions, oneDNN converts back and forth and is slower than in float32.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -10,6 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..priors import make_priors
+from ..spec import SsdSpec
+from .data import Targets
 from .matching import BACKGROUND, encode, match
 
 
@@ -32,7 +35,17 @@ class SsdLoss(nn.Module):
     Without it they are counted here, at least 1.
     """
 
-    def __init__(self, spec, iou_threshold=0.5, background_iou=0.5, negatives_per_match=3, mean_matches=None):
+    priors: torch.Tensor
+    corners: torch.Tensor
+
+    def __init__(
+        self,
+        spec: SsdSpec,
+        iou_threshold: float = 0.5,
+        background_iou: float = 0.5,
+        negatives_per_match: int = 3,
+        mean_matches: Callable[[int], float] | None = None,
+    ) -> None:
         super().__init__()
         priors = torch.from_numpy(make_priors(spec))
         half = priors[:, 2:] / 2
@@ -43,7 +56,7 @@ class SsdLoss(nn.Module):
         self.negatives_per_match = negatives_per_match
         self.mean_matches = mean_matches or partial(max, 1)
 
-    def forward(self, loc, conf, targets):
+    def forward(self, loc: torch.Tensor, conf: torch.Tensor, targets: Targets) -> Losses:
         """loc (B, P, 4), conf (B, P, C) and the `Targets` of the batch -> Losses.
 
         Divided by the matches of the whole batch, at least 1. An image without a match has the hard negatives of
@@ -66,7 +79,9 @@ class SsdLoss(nn.Module):
         return Losses(loc_loss / divisor, conf_loss / divisor, matches)
 
 
-def hard_negatives(conf, matched, per_match):
+def hard_negatives(
+    conf: torch.Tensor, matched: torch.Tensor, per_match: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """The background priors that look least like background.
 
     conf: (B, P, C).   matched: (B, P), see `match`.   per_match: how many for each match of an image; an image

@@ -14,7 +14,14 @@ _INSIDE = 0.5
 _CHUNK_PAIRS = {"cpu": 1 << 17, "gpu": 1 << 26}
 
 
-def match(boxes, labels, difficult, priors, iou_threshold=0.5, background_iou=0.5):
+def match(
+    boxes: torch.Tensor,
+    labels: torch.Tensor,
+    difficult: torch.Tensor,
+    priors: torch.Tensor,
+    iou_threshold: float = 0.5,
+    background_iou: float = 0.5,
+) -> torch.Tensor:
     """The object that each default box is to predict.
 
     boxes: (B, G, 4) corners, normalised to the input; an image with fewer than G objects is filled up
@@ -40,7 +47,14 @@ def match(boxes, labels, difficult, priors, iou_threshold=0.5, background_iou=0.
     return torch.cat([_match_together(*part, priors, iou_threshold, background_iou) for part in parts])
 
 
-def _match_together(boxes, labels, difficult, priors, iou_threshold, background_iou):
+def _match_together(
+    boxes: torch.Tensor,
+    labels: torch.Tensor,
+    difficult: torch.Tensor,
+    priors: torch.Tensor,
+    iou_threshold: float,
+    background_iou: float,
+) -> torch.Tensor:
     objects = max(1, int((labels > 0).sum(dim=1).max()))  # the rest is filling
     boxes, labels, difficult = boxes[:, :objects], labels[:, :objects], difficult[:, :objects]
     iou = batch_iou(boxes, priors)
@@ -55,7 +69,7 @@ def _match_together(boxes, labels, difficult, priors, iou_threshold, background_
     return torch.where(value > iou_threshold, index, torch.where(near, IGNORED, BACKGROUND))
 
 
-def _lie_inside(boxes, difficult, priors):
+def _lie_inside(boxes: torch.Tensor, difficult: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
     """(B, P) bool: whether more than _INSIDE of a prior lies in one difficult object."""
     if not difficult.any():
         return torch.zeros((), dtype=torch.bool, device=boxes.device)
@@ -63,7 +77,7 @@ def _lie_inside(boxes, difficult, priors):
     return ((shares > _INSIDE) & difficult[..., None]).any(dim=1)
 
 
-def batch_iou(boxes, priors):
+def batch_iou(boxes: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
     """IoU of every object with every default box: corners (B, G, 4), (P, 4) -> (B, G, P).
 
     Empty boxes have IoU 0. In place where it can be: this is the most memory that training touches
@@ -75,7 +89,7 @@ def batch_iou(boxes, priors):
     return inter.div_(union.clamp_(min=torch.finfo(union.dtype).tiny))
 
 
-def _intersections(boxes, priors):
+def _intersections(boxes: torch.Tensor, priors: torch.Tensor) -> torch.Tensor:
     """Areas that corners (B, G, 4) and (P, 4) share, (B, G, P)."""
     x1, y1, x2, y2 = boxes[..., None].unbind(2)  # each (B, G, 1)
     px1, py1, px2, py2 = priors.unbind(1)  # each (P,)
@@ -83,7 +97,7 @@ def _intersections(boxes, priors):
     return inter.mul_(torch.minimum(y2, py2).sub_(torch.maximum(y1, py1)).clamp_(min=0))
 
 
-def encode(boxes, priors, variance):
+def encode(boxes: torch.Tensor, priors: torch.Tensor, variance: tuple[float, float]) -> torch.Tensor:
     """The torch twin of `edge_ssd.boxes.encode_boxes` (the paper's eq. 2).
 
     boxes: (N, 4) corners, sides > 0.   priors: (N, 4) cx cy w h.   Returns (N, 4).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..options import PRECISIONS
 from .augmentation import AUGMENTATIONS
@@ -26,7 +27,7 @@ class TrainOptions:
         match. The paper's value is 0.5, with which hard negative mining finds the near misses of the same
         objects; 0.4 learned a little faster with the default boxes of ssd320_resnet16 (AP50 0.18 against
         0.155 after 15,000 frames), and several times as fast with sparser ones.
-    priors: set of default boxes, see `models.levels`, or a spec that has them.
+    priors: set of default boxes, see `networks.levels`, or a spec that has them.
     precision: of the convolutions; auto is bf16 where the processor computes in it.
     workers: processes that load images; 0 loads in the loop's own.
     threads: of torch on the CPU, 0: one per core.   val_every: epochs between two validations.
@@ -57,7 +58,7 @@ class TrainOptions:
     tensorboard: bool = False
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             if not getattr(self, name) >= least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
@@ -92,3 +93,42 @@ _CHOICES = {
     "augmentation": tuple(AUGMENTATIONS),
     "precision": PRECISIONS,
 }
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run takes its data and its start from, and where it writes.
+
+    data, split, val, val_split: see `edge_ssd.datasets.open_dataset`; no validation when `val` is empty.
+    arch: see `networks.ARCHITECTURES`.   out: folder of the run.
+    input_size: side of the network's square input, or "HEIGHTxWIDTH"; finest_stride, neck: see
+    `networks.build_model`; empty and 0 take the architecture's own.
+    resume: checkpoint of the run to go on with; whatever is empty is then as it was in that run.
+    weights: checkpoint of the same network to start from, of any input size and classes, a file of plain weights,
+    such as torchvision's, or the name of what `edge-ssd pull` has fetched.   base_weights: torchvision's
+    classifier; see `base_weights`.   trust_checkpoint: as `trusted` of `checkpoint.load_checkpoint`.
+    """
+
+    data: str = ""
+    split: str = ""
+    val: str = ""
+    val_split: str = ""
+    arch: str = ""
+    out: str = ""
+    input_size: str = ""
+    finest_stride: int = 0
+    neck: str = ""
+    resume: str = ""
+    weights: str = ""
+    base_weights: str = ""
+    trust_checkpoint: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("data", "arch", "out"):
+            if not getattr(self, name) and not self.resume:
+                raise ValueError(f"{name}: missing; a new run needs --{name}")
+
+    @property
+    def folder(self) -> Path:
+        """Path of the run's folder."""
+        return Path(self.out) if self.out else Path(self.resume).parent

@@ -6,13 +6,14 @@ outside its box, and what differs from it is the object. Rests of the old floor 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ..boxes import iou_matrix
-from ..datasets import Truth
+from ..datasets import Dataset, Truth
 
 # Objects that one image is given, at most.
 MOST = 3
@@ -47,11 +48,11 @@ class ObjectPaster:
     off by the edge of their image are left where they are.
     """
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
-        self._objects = None
+        self._objects: list[list[tuple[int, int]]] | None = None
 
-    def paste(self, image, truth, rng):
+    def paste(self, image: np.ndarray, truth: Truth, rng: np.random.Generator) -> tuple[np.ndarray, Truth]:
         """A copy of `image`, (H, W, 3) uint8 BGR, with one to MOST more objects, and its Truth."""
         image, boxes, labels = image.copy(), list(truth.boxes), list(truth.labels)
         for _ in range(rng.integers(1, MOST + 1)):
@@ -71,7 +72,7 @@ class ObjectPaster:
             image.shape[:2],
         )
 
-    def _draw(self, rng):
+    def _draw(self, rng: np.random.Generator) -> tuple[int, Cutout | None]:
         """The label and the Cutout of a random object, lit and turned anew; -1 and None where there is none to give."""
         if self._objects is None:
             self._objects = whole_objects(self.dataset)
@@ -82,12 +83,12 @@ class ObjectPaster:
         truth = self.dataset.truth(index)
         whole = rng.random() < _WHOLE
         cutout = _relit(_turned(cut_out(self.dataset.image(index), truth.boxes[row], whole), rng), rng)
-        return truth.labels[row], cutout if whole else _rotated(cutout, rng)
+        return int(truth.labels[row]), cutout if whole else _rotated(cutout, rng)
 
 
-def whole_objects(dataset):
+def whole_objects(dataset: Dataset) -> list[list[tuple[int, int]]]:
     """The objects that may be pasted, by class: list of lists of (index of the image, row of its boxes)."""
-    found = {}
+    found: dict[int, list[tuple[int, int]]] = {}
     for index in range(len(dataset)):
         truth = dataset.truth(index)
         height, width = truth.image_size
@@ -99,7 +100,7 @@ def whole_objects(dataset):
     return [found[label] for label in sorted(found)]
 
 
-def cut_out(image, box, whole=False):
+def cut_out(image: np.ndarray, box: np.ndarray, whole: bool = False) -> Cutout:
     """The Cutout of the object in `box`, x1 y1 x2 y2 in pixels of `image`, (H, W, 3) uint8 BGR.
 
     whole: of the whole box, not only of what differs from its surroundings.
@@ -109,14 +110,14 @@ def cut_out(image, box, whole=False):
     left, top = (max(0, int(v - margin)) for v in box[:2])
     right, bottom = min(width, int(box[2] + margin) + 1), min(height, int(box[3] + margin) + 1)
     pixels = image[top:bottom, left:right].astype(np.float32)
-    inner = tuple(float(v) for v in np.asarray(box) - (left, top, left, top))
-    alpha = _fading(pixels.shape[:2], inner)
+    x1, y1, x2, y2 = (float(v) for v in np.asarray(box) - (left, top, left, top))
+    alpha = _fading(pixels.shape[:2], (x1, y1, x2, y2))
     if not whole:
-        alpha *= _differing(pixels, np.array(inner))
-    return Cutout(pixels, alpha, inner)
+        alpha *= _differing(pixels, np.array((x1, y1, x2, y2)))
+    return Cutout(pixels, alpha, (x1, y1, x2, y2))
 
 
-def _fading(size, box):
+def _fading(size: tuple[int, int], box: tuple[float, float, float, float]) -> np.ndarray:
     """(h, w) float32: 1 within the box, falling to 0 at the edge of the cutout."""
     sides = []
     for length, low, high in ((size[0], box[1], box[3]), (size[1], box[0], box[2])):
@@ -126,7 +127,7 @@ def _fading(size, box):
     return np.outer(*sides)
 
 
-def _differing(pixels, box):
+def _differing(pixels: np.ndarray, box: np.ndarray) -> np.ndarray:
     """(h, w) float32, 0..1: how much each pixel differs from the plane of colours outside the box."""
     full_size = pixels.shape[1], pixels.shape[0]
     shrunk = min(1.0, _MASK_SIDE / max(full_size))
@@ -150,7 +151,7 @@ def _differing(pixels, box):
     return cv2.resize(mask, full_size, interpolation=cv2.INTER_LINEAR)
 
 
-def _turned(cutout, rng):
+def _turned(cutout: Cutout, rng: np.random.Generator) -> Cutout:
     """The cutout in one of its eight orientations."""
     pixels, alpha, (x1, y1, x2, y2) = cutout
     transposed, upside_down, mirrored = rng.random(3) < 0.5
@@ -164,13 +165,13 @@ def _turned(cutout, rng):
     return Cutout(np.ascontiguousarray(pixels), np.ascontiguousarray(alpha), (x1, y1, x2, y2))
 
 
-def _relit(cutout, rng):
+def _relit(cutout: Cutout, rng: np.random.Generator) -> Cutout:
     """The cutout under another light."""
     gain = np.exp(rng.uniform(*np.log(_BRIGHTNESS))) * rng.uniform(*_TINT, 3)
     return cutout._replace(pixels=np.minimum(cutout.pixels * gain.astype(np.float32), 255))
 
 
-def _rotated(cutout, rng):
+def _rotated(cutout: Cutout, rng: np.random.Generator) -> Cutout:
     """The cutout at any angle between two quarter turns, where its mask tells the box that it then has."""
     extent = _extent(cutout.alpha)
     if extent is None or iou_matrix(np.array([extent]), np.array([cutout.box])).item() < _TRUSTED:
@@ -183,12 +184,16 @@ def _rotated(cutout, rng):
     pixels = cv2.warpAffine(cutout.pixels, matrix, size, borderMode=cv2.BORDER_REPLICATE)
     alpha = cv2.warpAffine(cutout.alpha, matrix, size)
     # The corners are empty: without them there are more places for it.
-    left, top, right, bottom = _extent(alpha, least=0.05)
-    alpha = np.ascontiguousarray(alpha[top:bottom, left:right])
-    return Cutout(np.ascontiguousarray(pixels[top:bottom, left:right]), alpha, _extent(alpha))
+    seen, box = _extent(alpha, least=0.05), _extent(alpha)
+    if seen is None or box is None:  # so thin that the rotation has blurred it away
+        return cutout
+    left, top, right, bottom = seen
+    part = slice(top, bottom), slice(left, right)
+    box = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
+    return Cutout(np.ascontiguousarray(pixels[part]), np.ascontiguousarray(alpha[part]), box)
 
 
-def _extent(alpha, least=0.5):
+def _extent(alpha: np.ndarray, least: float = 0.5) -> tuple[int, int, int, int] | None:
     """x1 y1 x2 y2 of what is above `least`, pixels; None where nothing is."""
     columns, rows = (np.flatnonzero((alpha > least).any(axis=axis)) for axis in (0, 1))
     if not len(rows):
@@ -196,22 +201,24 @@ def _extent(alpha, least=0.5):
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _fitted(cutout, image_size, rng):
+def _fitted(cutout: Cutout, image_size: tuple[int, int], rng: np.random.Generator) -> Cutout:
     """The cutout at another size, at most _LARGEST of the image's sides."""
     height, width = cutout.alpha.shape
     scale = np.exp(rng.uniform(*np.log(_SCALES)))
     scale = min(scale, _LARGEST * image_size[0] / height, _LARGEST * image_size[1] / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    ratio = np.array([size[0] / width, size[1] / height] * 2)
+    x1, y1, x2, y2 = np.array(cutout.box) * np.array([size[0] / width, size[1] / height] * 2)
     return Cutout(
         cv2.resize(cutout.pixels, size, interpolation=way),
         cv2.resize(cutout.alpha, size, interpolation=way),
-        tuple(np.array(cutout.box) * ratio),
+        (x1, y1, x2, y2),
     )
 
 
-def _free_place(cutout, image_size, boxes, rng):
+def _free_place(
+    cutout: Cutout, image_size: tuple[int, int], boxes: Sequence[np.ndarray], rng: np.random.Generator
+) -> tuple[int, int] | None:
     """(left, top) of the cutout where it covers no object; None when none was found."""
     height, width = cutout.alpha.shape
     others = np.array(boxes, np.float32).reshape(-1, 4)
@@ -226,7 +233,7 @@ def _free_place(cutout, image_size, boxes, rng):
     return None
 
 
-def put(image, cutout, corner):
+def put(image: np.ndarray, cutout: Cutout, corner: tuple[int, int]) -> np.ndarray:
     """Blends the cutout into `image` at corner = (left, top), in place; returns its box, x1 y1 x2 y2."""
     left, top = corner
     height, width = cutout.alpha.shape

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files import StrPath
 from ..networks import build_model
 from ..networks.checkpoint import load_weights, read_weights
 from .download import cache_folder, download
@@ -13,13 +14,13 @@ from .download import cache_folder, download
 
 @dataclass(frozen=True)
 class Published:
-    """arch: see `models.ARCHITECTURES`.   url: torchvision's file of weights, trained on COCO."""
+    """arch: see `networks.ARCHITECTURES`.   url: torchvision's file of weights, trained on COCO."""
 
     arch: str
     url: str
 
     @property
-    def file(self):
+    def file(self) -> str:
         """Name of the file of weights, which ends in the first digits of its hash."""
         return self.url.rsplit("/", 1)[-1]
 
@@ -35,7 +36,7 @@ PUBLISHED = {
 }
 
 # COCO's category ids are 1 to 90, of which ten were never used: "N/A", as torchvision calls them.
-COCO_NAMES = (
+_COCO = (
     "person bicycle car motorcycle airplane bus train truck boat traffic_light fire_hydrant N/A stop_sign "
     "parking_meter bench bird cat dog horse sheep cow elephant bear zebra giraffe N/A backpack umbrella N/A N/A "
     "handbag tie suitcase frisbee skis snowboard sports_ball kite baseball_bat baseball_glove skateboard surfboard "
@@ -44,7 +45,7 @@ COCO_NAMES = (
     "remote keyboard cell_phone microwave oven toaster sink refrigerator N/A book clock vase scissors teddy_bear "
     "hair_drier toothbrush"
 )
-COCO_NAMES = tuple(name.replace("_", " ") for name in COCO_NAMES.split())
+COCO_NAMES = tuple(name.replace("_", " ") for name in _COCO.split())
 
 
 class Pulled(NamedTuple):
@@ -54,7 +55,7 @@ class Pulled(NamedTuple):
     weights: Path
 
 
-def pull(name, folder, url="", cache=None):
+def pull(name: str, folder: StrPath, url: str = "", cache: StrPath | None = None) -> Pulled:
     """Downloads the weights `name` and writes them as folder/NAME.onnx with its spec.
 
     name: a key of PUBLISHED.   url: another address of the same file.   cache: folder of downloads.
@@ -77,7 +78,7 @@ def pull(name, folder, url="", cache=None):
     return Pulled(path, file)
 
 
-def weights_path(name):
+def weights_path(name: str) -> Path:
     """Path of a file of weights, or of those that `pull` has downloaded for a name such as "ssd300-coco".
 
     Raises FileNotFoundError, with the command that makes it one, for such a name without its file.
@@ -91,7 +92,7 @@ def weights_path(name):
     return path
 
 
-def published_classes(path):
+def published_classes(path: StrPath) -> tuple[str, ...]:
     """Names of the classes of the published file of weights `path`, known by its name; () for any other."""
     known = Path(path).name in {published.file for published in PUBLISHED.values()}
     return COCO_NAMES if known else ()

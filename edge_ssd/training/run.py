@@ -4,64 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..datasets import open_dataset
+from ..datasets import Dataset, open_dataset
 from ..evaluation.report import load_coco_scorer
 from ..networks.checkpoint import load_checkpoint
 from .distributed import leave_processes
 from .history import read_metrics
 from .loop import Trainer
-from .options import TrainOptions
+from .options import RunOptions, TrainOptions
 from .start import new_model, resumed_model
 
 # Fields of RunOptions that a checkpoint keeps.
 _ORIGIN = ("data", "split", "val", "val_split")
 
 
-@dataclass(frozen=True)
-class RunOptions:
-    """Where a run takes its data and its start from, and where it writes.
-
-    data, split, val, val_split: see `edge_ssd.datasets.open_dataset`; no validation when `val` is empty.
-    arch: see `models.ARCHITECTURES`.   out: folder of the run.
-    input_size: side of the network's square input, or "HEIGHTxWIDTH"; finest_stride, neck: see
-    `models.build_model`; empty and 0 take the architecture's own.
-    resume: checkpoint of the run to go on with; whatever is empty is then as it was in that run.
-    weights: checkpoint of the same network to start from, of any input size and classes, a file of plain weights,
-    such as torchvision's, or the name of what `edge-ssd pull` has fetched.   base_weights: torchvision's
-    classifier; see `base_weights`.   trust_checkpoint: as `trusted` of `checkpoint.load_checkpoint`.
-    """
-
-    data: str = ""
-    split: str = ""
-    val: str = ""
-    val_split: str = ""
-    arch: str = ""
-    out: str = ""
-    input_size: str = ""
-    finest_stride: int = 0
-    neck: str = ""
-    resume: str = ""
-    weights: str = ""
-    base_weights: str = ""
-    trust_checkpoint: bool = False
-
-    def __post_init__(self):
-        for name in ("data", "arch", "out"):
-            if not getattr(self, name) and not self.resume:
-                raise ValueError(f"{name}: missing; a new run needs --{name}")
-
-    @property
-    def folder(self):
-        """Path of the run's folder."""
-        return Path(self.out) if self.out else Path(self.resume).parent
-
-
-def train(run, given=None):
+def train(run: RunOptions, given: Mapping[str, Any] | None = None) -> tuple[Path, list[dict[str, Any]]]:
     """Trains, or goes on with training.
 
     run: RunOptions.   given: fields of TrainOptions that differ from the defaults, or from those of the
@@ -74,7 +37,7 @@ def train(run, given=None):
     """
     checkpoint = load_checkpoint(run.resume, run.trust_checkpoint) if run.resume else None
     options = _train_options(checkpoint, given or {})
-    history = []
+    history: list[dict[str, Any]] = []
     if checkpoint:
         run = _with_origin(run, checkpoint)
         history = read_metrics(Path(run.resume).with_name("metrics.jsonl"), checkpoint.get("epoch", 0))
@@ -103,7 +66,7 @@ def train(run, given=None):
         leave_processes()
 
 
-def _with_origin(run, checkpoint):
+def _with_origin(run: RunOptions, checkpoint: Mapping[str, Any]) -> RunOptions:
     """The RunOptions with the data of the run to resume where none are given."""
     stored = checkpoint.get("origin", {})
     if run.data and run.data != stored.get("data", run.data):
@@ -113,7 +76,12 @@ def _with_origin(run, checkpoint):
     )
 
 
-def _check_resumed(run, checkpoint, options, history):
+def _check_resumed(
+    run: RunOptions,
+    checkpoint: Mapping[str, Any],
+    options: TrainOptions,
+    history: Sequence[Mapping[str, Any]],
+) -> None:
     if not run.data:
         raise ValueError("data: missing; this checkpoint does not say what it was trained on: --data D")
     if checkpoint.get("epoch", 0) >= options.epochs:
@@ -122,7 +90,7 @@ def _check_resumed(run, checkpoint, options, history):
         raise ValueError("val: the run chose its best.pt by AP; without --val it would be chosen by the loss")
 
 
-def _open_data(run):
+def _open_data(run: RunOptions) -> tuple[Dataset, Dataset | None]:
     """The data sets to train on and, or None, to validate on, checked."""
     train_set = open_dataset(run.data, run.split)
     _say_remarks(train_set)
@@ -140,14 +108,14 @@ def _open_data(run):
     return train_set, val_set
 
 
-def _say_remarks(dataset):
+def _say_remarks(dataset: Dataset) -> None:
     """Raises ValueError for what is wrong with a data set; prints what only people can judge."""
     for remark in dataset.check() or ():
         if os.environ.get("RANK", "0") == "0":  # torchrun's name for one of several processes
             print(f"remark: {remark}", file=sys.stderr)
 
 
-def _train_options(checkpoint, given):
+def _train_options(checkpoint: Mapping[str, Any] | None, given: Mapping[str, Any]) -> TrainOptions:
     stored = checkpoint.get("training", {}) if checkpoint else {}
     try:
         options = TrainOptions(**stored)

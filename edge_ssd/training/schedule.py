@@ -1,4 +1,10 @@
-"""The learning rate over a run."""
+"""The learning rate over a run.
+
+torch's schedulers are not used: here the rate is a function of the step alone, so that a run that is resumed, with more
+epochs or without, has to the bit the rates of one that was never interrupted, and checkpoints hold no state for it.
+CosineAnnealingLR computes each rate from the one before, for a length that was fixed at the start; LambdaLR would need
+this same function and would only call it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +15,7 @@ SCHEDULES = ("cosine", "step")
 _DROPS = (2 / 3, 5 / 6)
 
 
-def learning_rate(step, total_steps, peak, warmup_steps, schedule):
+def learning_rate(step: int, total_steps: int, peak: float, warmup_steps: int, schedule: str) -> float:
     """The learning rate of one step.
 
     step: from 0.   peak: the highest.   warmup_steps: it rises linearly from 0 to the peak.

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import nn
 
+from ..files import StrPath
 from ..networks import ARCHITECTURES, build_model, parse_input_size
 from ..networks.checkpoint import load_checkpoint, read_weights
-from ..spec import SsdSpec
+from ..networks.ssd import Ssd
+from ..spec import PriorSpec, SsdSpec
 from .base_weights import load_base_weights
 from .download import cache_folder
+from .options import RunOptions, TrainOptions
 from .published import published_classes, weights_path
 
 # Names that a message lists before it counts the rest.
 _LISTED = 10
 
 
-def new_model(run, options, class_names):
+def new_model(run: RunOptions, options: TrainOptions, class_names: Sequence[str]) -> tuple[Ssd, SsdSpec]:
     """The network of a new run and its spec.
 
     run: RunOptions.   options: TrainOptions.   What of the weights that were given was left out, and what is new,
@@ -41,9 +48,9 @@ def new_model(run, options, class_names):
     return model, spec
 
 
-def _model_options(run, options, boxes):
+def _model_options(run: RunOptions, options: TrainOptions, boxes: SsdSpec | None) -> dict[str, Any]:
     """What `build_model` is told besides the class count. boxes: the spec that holds the default boxes, or None."""
-    given = {
+    given: dict[str, Any] = {
         "input_size": parse_input_size(run.input_size),
         "finest_stride": run.finest_stride,
         "neck": run.neck,
@@ -57,12 +64,12 @@ def _model_options(run, options, boxes):
         given["priors"] = [[list(size) for size in level.sizes] for level in boxes.priors.levels]
         given["input_size"] = given["input_size"] or tuple(boxes.input.size)
     usual = {"neck": "none", "priors": "coco"}
-    options = {name: value for name, value in given.items() if value and value != usual.get(name)}
+    told = {name: value for name, value in given.items() if value and value != usual.get(name)}
     # A classifier's weights are those of the full tail.
-    return options | ({"reduced_tail": False} if run.base_weights and "mobilenet" in run.arch else {})
+    return told | ({"reduced_tail": False} if run.base_weights and "mobilenet" in run.arch else {})
 
 
-def _fitting(boxes, spec, path):
+def _fitting(boxes: SsdSpec, spec: SsdSpec, path: str) -> PriorSpec:
     """The priors of the spec `boxes`, which must be for the maps and the input of `spec`."""
     for name, found, wanted in (
         ("input", boxes.input.size, spec.input.size),
@@ -77,7 +84,7 @@ def _fitting(boxes, spec, path):
     return boxes.priors
 
 
-def _read_start(path, trusted=False):
+def _read_start(path: Path, trusted: bool = False) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
     """The state dict in the checkpoint or file of weights `path`, and its class names; () where it tells none."""
     try:
         content = load_checkpoint(path, trusted)
@@ -86,7 +93,13 @@ def _read_start(path, trusted=False):
     return content["ema"] or content["model"], SsdSpec.from_json(content["spec"]).class_names
 
 
-def start_from(model, weights, name, names=(), new_names=()):
+def start_from(
+    model: Ssd,
+    weights: Mapping[str, torch.Tensor],
+    name: StrPath,
+    names: Sequence[str] = (),
+    new_names: Sequence[str] = (),
+) -> str:
     """Puts the state dict `weights` into `model` where names and shapes fit; the heads may be of other classes.
 
     name: of the file, for messages.   names, new_names: the classes of `weights` and of `model`; a class that is
@@ -118,26 +131,28 @@ def start_from(model, weights, name, names=(), new_names=()):
     return "; ".join(parts)
 
 
-def _with_new_classes(model, weights, names, new_names):
+def _with_new_classes(
+    model: Ssd, weights: Mapping[str, torch.Tensor], names: list[str], new_names: list[str]
+) -> dict[str, torch.Tensor]:
     """`weights` with the rows of their class heads that are of a class of `model`, the others from `model`; without
     the class heads where no class is in both or the boxes of a cell differ."""
-    state, weights = model.state_dict(), dict(weights)
+    state, mixed = model.state_dict(), dict(weights)
     columns, new_columns = len(names) + 1, len(new_names) + 1
     new = [i for i, name in enumerate(new_names, 1) if name in names]
     old = [names.index(new_names[i - 1]) + 1 for i in new]
     for key in _class_layers(model):
-        tensor = weights.pop(key, None)
+        tensor = mixed.pop(key, None)
         boxes = state[key].shape[0] // new_columns
         if tensor is None or not new or tensor.shape != (boxes * columns, *state[key].shape[1:]):
             continue
         # Rows: box of a cell, then class; class 0 is background.
         merged = state[key].reshape(boxes, new_columns, -1).clone()
         merged[:, [0, *new]] = tensor.reshape(boxes, columns, -1)[:, [0, *old]].to(merged.dtype)
-        weights[key] = merged.view(state[key].shape)
-    return weights
+        mixed[key] = merged.view(state[key].shape)
+    return mixed
 
 
-def _class_layers(model):
+def _class_layers(model: Ssd) -> Iterator[str]:
     """Names of the parameters that have rows for each class: of the last convolution of each predictor."""
     for k, predictor in enumerate(model.head.classification_head.module_list):
         last = [name for name, layer in predictor.named_modules() if isinstance(layer, nn.Conv2d)][-1]
@@ -145,7 +160,7 @@ def _class_layers(model):
         yield from (f"{path}.weight", f"{path}.bias")
 
 
-def _class_text(names, new_names):
+def _class_text(names: Sequence[str], new_names: Sequence[str]) -> list[str]:
     """Which classes of the heads were taken, as parts of a message."""
     if not names:
         return ["classes taken by their number: the file does not name them"]
@@ -154,12 +169,12 @@ def _class_text(names, new_names):
     return [f"classes taken: {_listed(taken)}"] + [f"new: {_listed(new)}"] * bool(new)
 
 
-def _listed(names):
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _part(key):
+def _part(key: str) -> str:
     """What a parameter belongs to: head.classification_head, neck, backbone.extra.1, ..."""
     parts = key.split(".")
     if parts[0] == "backbone":
@@ -167,7 +182,9 @@ def _part(key):
     return ".".join(parts[: 2 if parts[0] == "head" else 1])
 
 
-def resumed_model(run, checkpoint, class_names, priors=""):
+def resumed_model(
+    run: RunOptions, checkpoint: Mapping[str, Any], class_names: Sequence[str], priors: str = ""
+) -> tuple[Ssd, SsdSpec]:
     """The network of the run in `checkpoint`, newly initialised, and its spec.
 
     run: RunOptions.   priors: those that were given for the resumed run, empty when none were.
@@ -186,7 +203,9 @@ def resumed_model(run, checkpoint, class_names, priors=""):
     return build_model(checkpoint["arch"], spec.num_columns, **checkpoint["options"]), spec
 
 
-def _asked_for(run, checkpoint, spec, priors):
+def _asked_for(
+    run: RunOptions, checkpoint: Mapping[str, Any], spec: SsdSpec, priors: str
+) -> Iterator[tuple[str, Any, Any]]:
     """What of the network was given besides --resume: (name, given, found in the checkpoint)."""
     arch, options = checkpoint["arch"], checkpoint["options"]
     if run.arch:
@@ -208,5 +227,5 @@ def _asked_for(run, checkpoint, spec, priors):
         yield "priors", priors, found
 
 
-def _say(text):
+def _say(text: str) -> None:
     print(text, file=sys.stderr)

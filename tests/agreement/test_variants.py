@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from edge_ssd import loading
-from edge_ssd.agreement import variants
-from edge_ssd.agreement.variants import STEPS, Form, compare, comparisons, forms_beside, precision_of
+from edge_ssd.agreement import tolerances, variants
+from edge_ssd.agreement.variants import STEPS, Variant, compare, comparisons, precision_of, variants_beside
 from edge_ssd.backends.cuda import CudaBackend
 from edge_ssd.build_engine.fp16 import convert_to_fp16
 from edge_ssd.build_engine.images import read_some
@@ -56,7 +56,7 @@ def saved(path, proto, **changes):
 
 
 def differences(truth, form, images):
-    return {d.step: d for d in compare(Form(truth, ONE_THREAD), Form(form, ONE_THREAD), images)}
+    return {d.step: d for d in compare(Variant(truth, ONE_THREAD), Variant(form, ONE_THREAD), images)}
 
 
 def test_the_model_agrees_with_itself_exactly(demo, images):
@@ -95,7 +95,7 @@ def test_the_head_that_departs_is_named(demo, images, name, capsys):
 
 
 def test_a_nan_on_one_image_is_not_forgotten_on_the_next(demo, images):
-    form, calls = Form(demo, ONE_THREAD), []
+    form, calls = Variant(demo, ONE_THREAD), []
     right = form.backend.infer
 
     def infer(batch):
@@ -104,7 +104,7 @@ def test_a_nan_on_one_image_is_not_forgotten_on_the_next(demo, images):
         return loc * np.float32(np.nan if len(calls) == 1 else 1), conf
 
     form.backend.infer = infer
-    found = {d.step: d for d in compare(Form(demo, ONE_THREAD), form, images)}
+    found = {d.step: d for d in compare(Variant(demo, ONE_THREAD), form, images)}
     assert found["loc"].departs
 
 
@@ -116,7 +116,7 @@ def test_another_preprocessing_is_named_before_its_consequences(demo, images):
 
 
 def test_post_processing_of_its_own_is_compared_on_its_own_heads(demo, images):
-    form = Form(demo, ONE_THREAD)
+    form = Variant(demo, ONE_THREAD)
     right = form.backend.postprocess
 
     def moved(loc, conf):
@@ -124,7 +124,7 @@ def test_post_processing_of_its_own_is_compared_on_its_own_heads(demo, images):
         return rows + np.float32(1e-3), counts
 
     form.backend.postprocess = moved
-    found = {d.step: d for d in compare(Form(demo, ONE_THREAD), form, images)}
+    found = {d.step: d for d in compare(Variant(demo, ONE_THREAD), form, images)}
     assert next(step for step, d in found.items() if d.departs) == "postprocess"
 
 
@@ -163,7 +163,7 @@ def with_plan(model):
 def test_what_lies_beside_is_compared_and_what_this_machine_cannot_run_is_said(demo, capsys, no_gpu):
     saved(demo.with_name("demo.fp16.onnx"), convert_to_fp16(onnx.load(demo))[0])
     with_plan(demo)
-    assert [path.name for path in forms_beside(demo)] == ["demo.fp16.onnx", "demo.int8.engine"]
+    assert [path.name for path in variants_beside(demo)] == ["demo.fp16.onnx", "demo.int8.engine"]
     assert main(["verify", str(demo), *FEW]) == 0
     shown = capsys.readouterr().out
     assert "demo.fp16.onnx (fp16, ONNX Runtime" in shown
@@ -320,9 +320,9 @@ def test_the_engine_is_asked_for_and_decides_the_tolerance(demo, monkeypatch):
 
     monkeypatch.setattr(variants, "load_backend", load)
     quantised = saved(demo.with_name("demo.int8.onnx"), onnx.load(demo))
-    assert Form(demo, ONE_THREAD, BF16).precision == "bf16"
-    assert Form(quantised, ONE_THREAD, BF16).precision == "int8"
-    assert Form(demo, ONE_THREAD, FP32).precision == "fp32"
+    assert Variant(demo, ONE_THREAD, BF16).precision == "bf16"
+    assert Variant(quantised, ONE_THREAD, BF16).precision == "int8"
+    assert Variant(demo, ONE_THREAD, FP32).precision == "fp32"
     assert asked == [BF16, BF16, FP32]
 
 
@@ -367,7 +367,7 @@ def test_kernels_are_compared_step_by_step(tmp_path, rng, simulated, monkeypatch
         variants, "load_backend", lambda p, options: backend if p.suffix == ".engine" else on_cpu(p, options)
     )
     image = rng.integers(0, 256, (60, 90, 3), np.uint8)
-    found = compare(Form(path, ONE_THREAD), Form(path.with_suffix(".engine"), ONE_THREAD), [image])
+    found = compare(Variant(path, ONE_THREAD), Variant(path.with_suffix(".engine"), ONE_THREAD), [image])
     assert [d.step for d in found] == list(STEPS)
     assert not any(d.departs for d in found)
     assert engine.calls > 0
@@ -384,15 +384,15 @@ def test_a_checkpoint_in_float16_is_compared_as_such(tmp_path, rng, simulated, m
     monkeypatch.setattr(
         variants, "load_backend", lambda p, options: backend if p.suffix == ".pt" else on_cpu(p, options)
     )
-    form = Form(path.with_suffix(".pt"), ONE_THREAD)
+    form = Variant(path.with_suffix(".pt"), ONE_THREAD)
     assert form.precision == "fp16"
-    found = compare(Form(path, ONE_THREAD), form, [rng.integers(0, 256, (60, 90, 3), np.uint8)])
+    found = compare(Variant(path, ONE_THREAD), form, [rng.integers(0, 256, (60, 90, 3), np.uint8)])
     assert not any(d.departs for d in found)
-    assert found[0].value > variants._PIXEL_LEVELS / min(small_spec().input.std)  # float16 rounds it
+    assert found[0].value > tolerances.PIXEL_LEVELS / min(small_spec().input.std)  # float16 rounds it
 
 
 def test_tolerances_grow_with_what_a_precision_loses():
-    fp32, fp16, bf16, int8 = (variants._TOLERANCES[name] for name in ("fp32", "fp16", "bf16", "int8"))
+    fp32, fp16, bf16, int8 = (tolerances.TOLERANCES[name] for name in ("fp32", "fp16", "bf16", "int8"))
     assert fp32.head < fp16.head < bf16.head < int8.head
     assert fp32.lost < fp16.lost < bf16.lost < int8.lost
     assert fp32.iou > fp16.iou >= bf16.iou > int8.iou

@@ -81,9 +81,9 @@ def test_a_frame_that_comes_while_the_gpu_works_is_submitted_then(backend, rng):
             yield frame
 
     found = []
-    for detections in detector.detect_all(camera(), lambda: next(arrives_at_look)):
+    for one in detector.detect_all(camera(), lambda: next(arrives_at_look)):
         record.append(f"result {len(found)}")
-        found.append(detections)
+        found.append(one.detections)
     assert record[:4] == ["frame 0", "frame 1", "result 0", "frame 2"]
     assert record[4:] == ["result 1", "result 2", "frame 3", "result 3"]
     assert_same(found, expected)
@@ -96,15 +96,15 @@ def test_a_gpu_that_fails_is_an_error_in_one_line(backend, rng, monkeypatch):
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
     ticket = detector.submit(frames[0])
-    monkeypatch.setattr(ticket[1].set._end, "synchronize", fail)
+    monkeypatch.setattr(ticket[1].lane._end, "synchronize", fail)
     with pytest.raises(
         OSError, match=r"the GPU failed \(CUDA error: an illegal .*\); start the program again"
     ):
         detector.collect(ticket)
     monkeypatch.setattr(backend.engine, "infer", fail)
     for pair in backend._pairs.values():
-        for slots in pair:
-            slots.graph = None
+        for lane in pair:
+            lane.graph = None
     with pytest.raises(OSError, match="the GPU failed"):
         detector.submit(frames[1])
 

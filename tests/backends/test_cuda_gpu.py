@@ -68,7 +68,7 @@ def test_two_frames_in_flight_do_not_mix(rng):
         waiting, found = [], []
         for frame in frames:
             waiting.append(ours.submit(frame))
-            if len(waiting) == ours.depth:
+            if len(waiting) == ours.in_flight:
                 found.append(ours.collect(waiting.pop(0)))
         found.append(ours.collect(waiting.pop()))
         assert_same(found, expected)

@@ -14,7 +14,7 @@ from edge_ssd.backends.batch_result import BatchResult, ImageResult
 from edge_ssd.backends.cpu import CpuBackend
 from edge_ssd.backends.parallel import ParallelCpuBackend
 from edge_ssd.detector import Detector
-from edge_ssd.engines.choice import frames_at_once
+from edge_ssd.engines.choice import resolve_in_flight
 from edge_ssd.frames import Frame, now_ns
 from edge_ssd.machine.cpu import usable_cores
 from edge_ssd.options import DetectorOptions
@@ -36,9 +36,9 @@ def test_results_are_those_of_one_at_a_time_in_the_same_order(engine, in_flight)
         expected = [one.detect(image) for image in images]
         whole_batch = one.detect_batch(images)
     with Detector.load("demo", engine=engine, threads=2, in_flight=in_flight) as several:
-        found = list(several.detect_all(iter(images)))
+        found = [one.detections for one in several.detect_all(iter(images))]
         batch = several.detect_batch(images)
-        assert several.depth == in_flight + 1
+        assert several.in_flight == in_flight + 1
         assert f"{in_flight} frames at once" in several.description
         assert set(several.timing_ms) == {"preprocess", "infer", "postprocess"}
     assert len({len(detections) for detections in expected}) > 1  # so that an exchange would show
@@ -88,7 +88,7 @@ class Camera:
         return self._start + self._interval_s
 
     @property
-    def next_is_there(self):
+    def frame_ready(self):
         return self._count == 0 or time.monotonic() >= self._due_s()
 
     def __iter__(self):
@@ -170,11 +170,11 @@ def test_a_twin_outlives_the_engine_it_was_made_of():
 
 
 def test_how_many_frames_at_once(tmp_path):
-    assert frames_at_once(in_flight=1, threads=0) == 1
-    assert frames_at_once(in_flight=5, threads=2) == 5
-    assert frames_at_once(in_flight=0, threads=3) == 3
-    assert frames_at_once(in_flight=0, threads=64) == 8
-    assert frames_at_once(in_flight=0, threads=0) == min(8, usable_cores())
+    assert resolve_in_flight(in_flight=1, threads=0) == 1
+    assert resolve_in_flight(in_flight=5, threads=2) == 5
+    assert resolve_in_flight(in_flight=0, threads=3) == 3
+    assert resolve_in_flight(in_flight=0, threads=64) == 8
+    assert resolve_in_flight(in_flight=0, threads=0) == min(8, usable_cores())
     with pytest.raises(ValueError, match="in_flight: expected 0 to 1024, got -1"):
         DetectorOptions(in_flight=-1)
     with Detector.load(save_cat_model(tmp_path), in_flight=0, threads=1) as detector:

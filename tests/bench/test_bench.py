@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from edge_ssd import Detector
-from edge_ssd.bench import check, disturbance, measure, subjects
+from edge_ssd.bench import candidates, check, disturbance, measure
+from edge_ssd.bench.candidates import Candidate, Limits, candidates_of, float_model
 from edge_ssd.bench.frames import MemorySource, load_images
 from edge_ssd.bench.gpu_network import heads_of
 from edge_ssd.bench.measure import Plan, row_of
@@ -21,7 +22,6 @@ from edge_ssd.bench.page import html_of
 from edge_ssd.bench.peers import TorchvisionRunner
 from edge_ssd.bench.report import SCHEMA_FILE, read_report, text_of
 from edge_ssd.bench.runners import TorchCudaRunner
-from edge_ssd.bench.subjects import Limits, Subject, float_model, subjects_of
 from edge_ssd.bench.worker import Worker, WorkerFailed
 from edge_ssd.cli import main
 from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -176,8 +176,8 @@ class TestTheCheck:
         return SimpleNamespace(detect=detect, heads=OnnxRuntimeEngine(model, spec, 1).infer)
 
     def problem(self, model, worker):
-        subject = Subject("x", "peer", "fp32", model, "opencv")
-        return check.problem_of(subject, worker, load_images(CAMERA), Plan())
+        candidate = Candidate("x", "peer", "fp32", model, "opencv")
+        return check.problem_of(candidate, worker, load_images(CAMERA), Plan())
 
     def test_the_right_results_have_no_problem(self, model, worker):
         assert self.problem(model, worker) == ""
@@ -257,9 +257,11 @@ class TestWorkers:
     """A process for each; one that fails is a row."""
 
     def test_throughput_is_measured_with_a_frame_for_each_thread(self, model):
-        subjects = [s for s in subjects_of(model, Limits(peers=False, threads=2)) if s.runner == "detector"]
-        subjects = [s for s in subjects if s.name.startswith("ONNX Runtime")]
-        rows, _ = measure.measure(subjects, load_images(CAMERA), Plan(seconds=0.2, threads=2))
+        candidates = [
+            s for s in candidates_of(model, Limits(peers=False, threads=2)) if s.runner == "detector"
+        ]
+        candidates = [s for s in candidates if s.name.startswith("ONNX Runtime")]
+        rows, _ = measure.measure(candidates, load_images(CAMERA), Plan(seconds=0.2, threads=2))
         one, two = rows
         assert (one["name"], two["name"]) == ("ONNX Runtime", "ONNX Runtime, throughput")
         assert "2 frames at once" in two["description"]
@@ -274,28 +276,28 @@ class TestWorkers:
         (model.parent / "quarters.int8.onnx").write_bytes(other.read_bytes())
         spec.save(model.parent / "quarters.int8.json")
         try:
-            subjects = [s for s in subjects_of(model, Limits(peers=False)) if s.precision == "int8"][:1]
-            rows, _ = measure.measure(subjects, load_images(CAMERA), Plan(seconds=0.1, threads=1))
+            candidates = [s for s in candidates_of(model, Limits(peers=False)) if s.precision == "int8"][:1]
+            rows, _ = measure.measure(candidates, load_images(CAMERA), Plan(seconds=0.1, threads=1))
         finally:
             (model.parent / "quarters.int8.onnx").unlink()
         assert rows[0]["status"] == "missing"
         assert "wrong: conf is off by" in rows[0]["reason"]
 
     def test_an_error_comes_through_as_one_line(self, model):
-        subject = subjects_of(model)[0]
+        candidate = candidates_of(model)[0]
         with pytest.raises(WorkerFailed, match="threads: expected 0 to 1024"):
-            Worker(subject, load_images(CAMERA), score_threshold=0.5, batch=1, threads=-1)
+            Worker(candidate, load_images(CAMERA), score_threshold=0.5, batch=1, threads=-1)
 
     def test_a_process_that_dies_is_a_row(self, model, monkeypatch):
-        subject = subjects_of(model, Limits(peers=False))[0]
-        worker = Worker(subject, load_images(CAMERA), score_threshold=0.5, batch=1, threads=1)
+        candidate = candidates_of(model, Limits(peers=False))[0]
+        worker = Worker(candidate, load_images(CAMERA), score_threshold=0.5, batch=1, threads=1)
         worker._process.kill()
         with pytest.raises(WorkerFailed, match="its process ended with exit code -9"):
             worker.frames(3)
         worker.close()
 
 
-def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
+def test_candidates_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
     for name in (
         "m.onnx",
         "m.int8.onnx",
@@ -306,7 +308,7 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
     ):
         (tmp_path / name).touch()
     found = {
-        (s.name, s.precision, s.model.name) for s in subjects_of(tmp_path / "m.onnx", Limits(peers=False))
+        (s.name, s.precision, s.model.name) for s in candidates_of(tmp_path / "m.onnx", Limits(peers=False))
     }
     assert {
         ("ONNX Runtime", "fp32", "m.onnx"),
@@ -319,7 +321,7 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
     } <= found
     assert not any(file.startswith("n.") for _, _, file in found)
     assert not any("throughput" in name for name, _, _ in found)
-    with_threads = subjects_of(tmp_path / "m.onnx", Limits(peers=False, threads=2))
+    with_threads = candidates_of(tmp_path / "m.onnx", Limits(peers=False, threads=2))
     assert {s.name: dict(s.options).get("in_flight") for s in with_threads if s.precision == "fp32"} == {
         "ONNX Runtime": None,
         "ONNX Runtime, throughput": 0,
@@ -327,9 +329,9 @@ def test_subjects_of_a_model_and_what_lies_beside_it(tmp_path, monkeypatch):
         "OpenVINO, throughput": 0,
         "torch, CPU": None,
     }
-    engine = subjects_of(tmp_path / "m.fp16.engine")
+    engine = candidates_of(tmp_path / "m.fp16.engine")
     assert [s.name for s in engine] == ["TensorRT"]
-    checkpoint = subjects_of(tmp_path / "m.pt")
+    checkpoint = candidates_of(tmp_path / "m.pt")
     assert [(s.name, s.precision) for s in checkpoint] == [("torch, CPU", "fp32"), ("torch, CUDA", "fp16")]
 
 
@@ -342,7 +344,7 @@ def test_of_fp32_and_bf16_one_alone_may_be_measured(tmp_path, monkeypatch, by_en
         if by_environment:
             monkeypatch.setenv("EDGE_SSD_PRECISION", precision)
             precision = "auto"
-        return {s.precision for s in subjects_of(tmp_path / "m.onnx", Limits(precision=precision))}
+        return {s.precision for s in candidates_of(tmp_path / "m.onnx", Limits(precision=precision))}
 
     assert precisions("fp32") == {"fp32", "int8", "fp16"}
     assert precisions("bf16") == {"bf16", "int8", "fp16"}
@@ -351,7 +353,7 @@ def test_of_fp32_and_bf16_one_alone_may_be_measured(tmp_path, monkeypatch, by_en
 def test_openvino_as_it_comes_is_in_the_precision_that_it_takes_by_itself(tmp_path, monkeypatch):
     openvino_engine = pytest.importorskip("edge_ssd.engines.openvino_engine", exc_type=ImportError)
     monkeypatch.setattr(openvino_engine, "default_precision", lambda: "bf16")
-    (peer,) = [s for s in subjects._peers(tmp_path / "m.onnx", Limits()) if s.runner == "openvino"]
+    (peer,) = [s for s in candidates._peers(tmp_path / "m.onnx", Limits()) if s.runner == "openvino"]
     assert peer.precision == "bf16"
 
 
@@ -408,10 +410,10 @@ def test_tolerances_tell_a_precision_from_a_mistake(precision, rounding):
     """What a precision rounds passes; what a coarser one does, other places and nothing do not."""
     rng = np.random.default_rng(0)
     wanted = rng.normal(size=(1, 50, 4)).astype(np.float32), rng.normal(size=(1, 50, 3)).astype(np.float32)
-    subject = Subject("x", "edge_ssd", precision, Path("x.onnx"), "detector")
+    candidate = Candidate("x", "edge_ssd", precision, Path("x.onnx"), "detector")
 
     def apart(change):
-        return check._heads_apart(subject, tuple(change(head) for head in wanted), wanted)
+        return check._heads_apart(candidate, tuple(change(head) for head in wanted), wanted)
 
     def rounded(by):
         return lambda head: head + by * rng.normal(size=head.shape) * np.std(head)
@@ -424,7 +426,7 @@ def test_tolerances_tell_a_precision_from_a_mistake(precision, rounding):
     assert "loc has 196 values, 200 are expected" in apart(lambda head: head[:, 1:])
 
 
-def test_a_missing_subject_is_a_row():
-    subject = Subject("x", "edge_ssd", "fp32", None, "detector", (), "why")
-    row = row_of(subject, None, "why", Plan())
+def test_a_missing_candidate_is_a_row():
+    candidate = Candidate("x", "edge_ssd", "fp32", None, "detector", (), "why")
+    row = row_of(candidate, None, "why", Plan())
     assert (row["status"], row["reason"]) == ("missing", "why")

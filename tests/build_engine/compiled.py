@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edge_ssd.build_engine.compile import CompileOptions, compile_engine
+from edge_ssd.build_engine.compile import CompileOptions, compile_engine, find_target
+from edge_ssd.build_engine.model_file import batch_of, read_proto
 from tests.build_engine.graphs import small_spec
 
 ORIGIN = {
@@ -17,4 +18,6 @@ ORIGIN = {
 def compiled(model, name="small.fp16.engine", progress=None, **options):
     """The engine beside the ONNX file `model`, and its Manifest.   options: of CompileOptions."""
     out = model.with_name(name)
-    return out, compile_engine(model, small_spec(), out, CompileOptions(**options), ORIGIN, progress)
+    batch = batch_of(read_proto(model), small_spec())
+    target = find_target(CompileOptions(**options), model, batch, out.parent)
+    return out, compile_engine(model, small_spec(), out, target, ORIGIN, progress)

@@ -1,4 +1,4 @@
-"""`edge-ssd build` from start to end: files, receipt, gate, and wrong use."""
+"""`edge-ssd build` from start to end: files, quantization report, gate, and wrong use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from edge_ssd import Detector, SsdSpec
 from edge_ssd.build_engine import build as building
 from edge_ssd.build_engine import compile as compiling
-from edge_ssd.build_engine import receipt, times
+from edge_ssd.build_engine import quantization_report, times
 from edge_ssd.build_engine.build import build
 from edge_ssd.build_engine.options import BuildOptions
 from edge_ssd.build_engine.report_html import page
@@ -89,7 +89,7 @@ def test_an_engine_in_another_folder_has_its_onnx_file_beside_it(folder):
 
 def built_elsewhere(folder, monkeypatch):
     """The files beside an FP32 engine in another folder; TensorRT is left out."""
-    monkeypatch.setattr(building, "check_machine", lambda options: None)
+    monkeypatch.setattr(building, "find_target", lambda *a: "target")
     monkeypatch.setattr(building, "compile_engine", lambda *a: None)
     out = folder / "out"
     out.mkdir(exist_ok=True)
@@ -224,7 +224,7 @@ def test_the_command_in_the_manifest_builds_the_same(folder):
         assert parsed[name] == getattr(options, name)
 
 
-def test_the_receipt_of_an_int8_build(demo, capsys, monkeypatch):
+def test_the_quantization_report_of_an_int8_build(demo, capsys, monkeypatch):
     pytest.importorskip("pycocotools")
     monkeypatch.setattr(building, "_SENSITIVITY_IMAGES", 1)
     # All 33 take long, and a few show the same; which is to blame is looked at elsewhere.
@@ -279,8 +279,8 @@ def gated(folder, monkeypatch, losses):
 
         return evaluate
 
-    monkeypatch.setattr(receipt, "Evaluator", evaluator)
-    monkeypatch.setattr(building, "check_machine", lambda options: None)
+    monkeypatch.setattr(quantization_report, "Evaluator", evaluator)
+    monkeypatch.setattr(building, "find_target", lambda *a: "target")
     monkeypatch.setattr(building, "compile_engine", lambda *a: points)
     options = BuildOptions(
         str(folder / "small.onnx"),

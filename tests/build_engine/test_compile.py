@@ -11,10 +11,10 @@ import pytest
 
 from edge_ssd.build_engine import compile as compiling
 from edge_ssd.build_engine import guard, tensorrt_api
-from edge_ssd.build_engine.compile import CompileOptions, compile_engine, profiles_of
+from edge_ssd.build_engine.compile import CompileOptions, find_target, profiles_of
 from edge_ssd.machine.gpu import GpuInfo
 from edge_ssd.model_files.manifest import manifest_path, read_manifest
-from tests.build_engine.compiled import ORIGIN, compiled
+from tests.build_engine.compiled import compiled
 from tests.build_engine.fake_builder import make_tensorrt
 from tests.build_engine.graphs import residual, save, small_spec
 
@@ -184,7 +184,7 @@ def test_no_room_on_the_disk_or_in_memory(model, with_tensorrt, monkeypatch):
 def test_a_folder_that_is_not_there(model, with_tensorrt):
     with_tensorrt()
     with pytest.raises(FileNotFoundError, match="no such folder to write to"):
-        compile_engine(model, small_spec(), model.parent / "no" / "x.engine", CompileOptions(), ORIGIN)
+        find_target(CompileOptions(), model, 0, model.parent / "no")
 
 
 def test_tensorrt_needs_its_gpu_and_says_so(model, with_tensorrt, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 
 from edge_ssd.build_engine import tensorrt_api
 from edge_ssd.build_engine.build import rebuild
-from edge_ssd.build_engine.compile import CompileOptions, compile_engine
+from edge_ssd.build_engine.compile import CompileOptions, compile_engine, find_target
 from edge_ssd.build_engine.fp16 import convert_to_fp16
 from edge_ssd.build_engine.graph import Graph
 from edge_ssd.build_engine.int8 import quantise
@@ -148,9 +148,8 @@ def test_rtx_compiles_every_network_of_the_package(rtx, package_models, tmp_path
         derived = tmp_path / f"{arch}.{precision}.onnx"
         onnx.save(in_precision(onnx.load(path), precision), derived)
         out, start = derived.with_suffix(".rtx.engine"), time.monotonic()
-        compile_engine(
-            derived, spec, out, CompileOptions("rtx", targets=((8, 6),)), {**ORIGIN, "precision": precision}
-        )
+        target = find_target(CompileOptions("rtx", targets=((8, 6),)), derived, 0, tmp_path)
+        compile_engine(derived, spec, out, target, {**ORIGIN, "precision": precision})
         assert time.monotonic() - start < 60
         sizes[precision] = out.stat().st_size
     assert sizes["fp16"] < 0.7 * sizes["fp32"]  # the precision of the file is that of the plan

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_ssd.agreement.variants import OPTIONS, Form, compare
+from edge_ssd.agreement.variants import OPTIONS, Variant, compare
 from edge_ssd.build_engine.build import build
 from edge_ssd.build_engine.images import read_some
 from edge_ssd.build_engine.options import BuildOptions
@@ -30,8 +30,8 @@ def differences(model, precision, images, calibration, split="", count=16):
         threads=1,
         progress=False,
     )
-    form = Form(build(options).onnx, ONE_THREAD)
-    return {d.step: d for d in compare(Form(model, ONE_THREAD), form, images)}
+    form = Variant(build(options).onnx, ONE_THREAD)
+    return {d.step: d for d in compare(Variant(model, ONE_THREAD), form, images)}
 
 
 # Of the heads' size, about twice what was seen: 0.001 where layers round to 11 bits, 0.04 where to 8.

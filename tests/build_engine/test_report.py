@@ -1,4 +1,4 @@
-"""The receipt's page: whole, self-contained, and the committed example is what the code writes."""
+"""The quantization report's page: whole, self-contained, and the committed example is what the code writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from edge_ssd.build_engine import receipt
+from edge_ssd.build_engine import quantization_report
 from edge_ssd.build_engine.report_html import page
 from edge_ssd.files import file_sha256
 from edge_ssd.models import DEMO_MODEL
@@ -86,9 +86,9 @@ def test_the_page_marks_what_is_slower_and_what_is_kept():
 
 def test_a_precision_slower_than_the_one_above_is_not_recommended(monkeypatch):
     times = {"ORT": {"a": 3.0, "b": 4.0, "c": 2.0}, "OV": {"a": 3.0, "b": 3.1, "c": 5.0}}
-    monkeypatch.setattr(receipt, "time_files", lambda *a: times)
+    monkeypatch.setattr(quantization_report, "time_files", lambda *a: times)
     rows = [{"times_ms": {}, "not_recommended": []} for _ in range(3)]
-    receipt.add_times(rows, ("a", "b", "c"), None, "cpu")
+    quantization_report.add_times(rows, ("a", "b", "c"), None, "cpu")
     assert [row["not_recommended"] for row in rows] == [[], ["ORT"], ["OV"]]
 
 

@@ -1,4 +1,4 @@
-"""The time column of a receipt: which engines are timed, and what is left out."""
+"""The time column of a quantization report: which engines are timed, and what is left out."""
 
 from __future__ import annotations
 
@@ -79,12 +79,13 @@ def test_plans_are_timed_where_there_is_a_gpu_and_refused_files_left_out(paths, 
     monkeypatch.setitem(sys.modules, "edge_ssd.engines.tensorrt_engine", module)
     monkeypatch.setattr(times, "gpu_info", lambda: GpuInfo("Orin", (8, 7), True, "540", (12, 6)))
 
-    def compile_engine(path, spec, plan, options, origin):
+    def compile_engine(path, spec, plan, target, origin):
         if "int8-cpu" in path.name:
             raise ValueError("TensorRT refuses the model")
         plan.write_bytes(b"plan")
         return SimpleNamespace(flavour="tensorrt", version="10.3.0")
 
+    monkeypatch.setattr(times, "find_target", lambda *a: None)
     monkeypatch.setattr(times, "compile_engine", compile_engine)
     found = times.time_files(paths, small_spec(), "tensorrt", threads=1)
     assert list(found["tensorrt 10.3.0, Orin"]) == paths[:1]

@@ -14,7 +14,7 @@ import cv2
 
 from edge_ssd import cli
 from edge_ssd.datasets import open_dataset
-from edge_ssd.datasets.analysis.duplicates import identical, look_alikes, take_prints
+from edge_ssd.datasets.analysis.duplicates import hash_images, identical, look_alikes
 
 
 def picture(seed):
@@ -108,19 +108,19 @@ def test_another_folder_can_be_checked_against(voc, tmp_path, capsys):
     assert capsys.readouterr().out.count("the same image as") == 4
 
 
-def test_prints_of_black_images_are_not_alike(voc):
+def test_hashes_of_black_images_are_not_alike(voc):
     for stem, level in (("a", 0), ("b", 1)):
         cv2.imwrite(str(voc / f"JPEGImages/{stem}.jpg"), np.full((80, 100, 3), level, np.uint8))
-    prints, problems = take_prints(open_dataset(voc, "train"))
-    assert (problems, identical(prints), look_alikes(prints)) == ([], [], [])
+    hashes, problems = hash_images(open_dataset(voc, "train"))
+    assert (problems, identical(hashes), look_alikes(hashes)) == ([], [], [])
 
 
 def test_each_pair_is_found_once_and_an_identical_one_is_not_alike_too(voc):
     (voc / "JPEGImages/b.jpg").write_bytes((voc / "JPEGImages/a.jpg").read_bytes())
     cv2.imwrite(str(voc / "JPEGImages/d.jpg"), picture(2), [cv2.IMWRITE_JPEG_QUALITY, 70])
-    prints, _ = take_prints(open_dataset(voc, "train"))
-    assert identical(prints) == [(1, 0)]
-    assert look_alikes(prints) == [(3, 2)]
+    hashes, _ = hash_images(open_dataset(voc, "train"))
+    assert identical(hashes) == [(1, 0)]
+    assert look_alikes(hashes) == [(3, 2)]
 
 
 def test_a_clean_coco_set_is_an_annotation_file(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge_ssd import Detector, cli
-from edge_ssd.bench.subjects import subjects_of
+from edge_ssd.bench.candidates import candidates_of
 from edge_ssd.engines import onnxruntime_engine
 from edge_ssd.engines.onnx_model import refuse_memory_addresses
 from tests.planted import save_cat_model
@@ -82,7 +82,7 @@ def test_every_command_refuses_them(model, command, capfd):
 
 def test_peers_do_not_see_them_either(model):
     with pytest.raises(ValueError, match=SAID):
-        subjects_of(model)
+        candidates_of(model)
 
 
 def test_any_other_file_is_let_through(tmp_path):

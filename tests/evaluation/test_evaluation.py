@@ -18,6 +18,7 @@ import cv2
 from edge_ssd.commands import evaluate as evaluate_command
 from edge_ssd.datasets import Truth, open_dataset
 from edge_ssd.detections import Detections
+from edge_ssd.detector import Detected
 from edge_ssd.evaluation import Predictions, evaluate, predict, score
 from edge_ssd.evaluation.report import report_text
 from edge_ssd.evaluation.voc import Curve, area_ap, eleven_point_ap, precision_recall
@@ -340,7 +341,7 @@ def command(monkeypatch):
 
     class Loaded(Oracle):
         description = "an oracle"
-        detect_all = lambda self, images: map(self.detect, images)  # noqa: E731
+        detect_all = lambda self, images: (Detected(image, self.detect(image), {}) for image in images)  # noqa: E731
         __enter__ = lambda self: self  # noqa: E731
         __exit__ = lambda self, *_: None  # noqa: E731
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...boxes import centre_to_corners, intersections, iou_matrix
 from ...resize import plan_resize
+from ...spec import InputSpec
+from ..dataset import Dataset
 
 # Below this IoU with every default box, an object is matched by the one that it takes for itself only.
 COVERED_IOU = 0.5
@@ -33,7 +37,7 @@ class Objects:
     labels: np.ndarray
 
     @property
-    def scales(self):
+    def scales(self) -> np.ndarray:
         """(N,) float32 sqrt(width x height), in shares of the input."""
         sides = self.boxes[:, 2:] - self.boxes[:, :2]
         return np.sqrt(sides.prod(axis=1))
@@ -49,8 +53,8 @@ class Coverage:
     matches: np.ndarray
 
 
-def read_objects(dataset, input_spec, indices=None):
-    """The Objects of a data set in an input of `input_spec` (InputSpec).
+def read_objects(dataset: Dataset, input_spec: InputSpec, indices: Iterable[int] | None = None) -> Objects:
+    """The Objects of a data set in an input of `input_spec`.
 
     indices: to go over, such as a progress bar. Raises ValueError for a data set without objects.
     """
@@ -66,7 +70,7 @@ def read_objects(dataset, input_spec, indices=None):
     return Objects(dataset.class_names, np.concatenate(boxes).astype(np.float32), np.concatenate(labels))
 
 
-def measure_coverage(objects, priors):
+def measure_coverage(objects: Objects, priors: np.ndarray) -> Coverage:
     """The Coverage of `objects` by `priors`, (P, 4) float32 cx cy w h in 0..1."""
     corners = centre_to_corners(priors)
     parts = []
@@ -77,7 +81,7 @@ def measure_coverage(objects, priors):
     return Coverage(*(np.concatenate(values) for values in zip(*parts)))
 
 
-def coverage_text(objects, coverage):
+def coverage_text(objects: Objects, coverage: Coverage) -> str:
     """Coverage over all, by class and by size, as a table for people."""
     width = max(8, *(len(name) for name in objects.class_names))
     head = f"{'objects':>8} {'IoU > 0.5':>9} {'best IoU':>8} {'matches':>8}"
@@ -92,7 +96,7 @@ def coverage_text(objects, coverage):
     return "\n".join(lines)
 
 
-def _row(coverage, chosen):
+def _row(coverage: Coverage, chosen: np.ndarray) -> str:
     count = int(chosen.sum())
     if not count:
         return f"{0:8d} {'-':>9} {'-':>8} {'-':>8}"
@@ -103,7 +107,7 @@ def _row(coverage, chosen):
     )
 
 
-def fit_sizes(sides, count, rounds=100):
+def fit_sizes(sides: ArrayLike, count: int, rounds: int = 100) -> np.ndarray:
     """`count` box sizes that overlap boxes of the given sizes best, centres alike (as YOLO9000's section 2).
 
     sides: (N, 2) float (w, h), any unit.   K-medians on 1 - IoU, from sizes spread evenly over the areas;
@@ -125,7 +129,7 @@ def fit_sizes(sides, count, rounds=100):
     return sizes[np.argsort(sizes.prod(axis=1), kind="stable")]
 
 
-def shape_iou(first, second):
+def shape_iou(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """IoU of boxes with one centre: (N, 2), (M, 2) (w, h) -> (N, M)."""
     first, second = np.asarray(first), np.asarray(second)
     zeros_first, zeros_second = np.zeros_like(first), np.zeros_like(second)
@@ -136,7 +140,12 @@ def shape_iou(first, second):
     return inter / (first.prod(axis=1)[:, None] + second.prod(axis=1)[None] - inter)
 
 
-def fit_levels(objects, input_size, steps, counts):
+def fit_levels(
+    objects: Objects,
+    input_size: tuple[int, int],
+    steps: Sequence[tuple[float, float]],
+    counts: Sequence[int],
+) -> list[np.ndarray]:
     """Box sizes for each feature map, fitted to `objects`.
 
     input_size: (height, width).   steps: (y, x) of a cell of each map, input pixels, finest first.
@@ -158,7 +167,7 @@ def fit_levels(objects, input_size, steps, counts):
     return sizes
 
 
-def _even_sizes(scale, count, input_size):
+def _even_sizes(scale: float, count: int, input_size: tuple[int, int]) -> np.ndarray:
     """(w, h) of `count` boxes from `scale` on: square, 2 : 1, 1 : 2, then the same at sqrt(2) times the scale, ...
 
     From a smaller scale where the largest square would not fit in the input; sides are cut at it.

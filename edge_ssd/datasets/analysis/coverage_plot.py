@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from ...files import replacing
-from .coverage import COVERED_IOU, SIZE_LIMITS
+from ...files import StrPath, replacing
+from ...spec import PriorLevel
+from .coverage import COVERED_IOU, SIZE_LIMITS, Coverage, Objects
 
 
-def plot_coverage(objects, coverage, levels, input_size, title, path):
+def plot_coverage(
+    objects: Objects,
+    coverage: Coverage,
+    levels: Sequence[PriorLevel],
+    input_size: tuple[int, int],
+    title: str,
+    path: StrPath,
+) -> None:
     """Writes a PNG to `path`: sizes of objects and default boxes, best IoU by size, and coverage by class.
 
-    levels: tuple of PriorLevel.   input_size: (height, width), pixels.
+    coverage: of `objects` by the boxes of `levels`.   input_size: (height, width), pixels.   title: above it all.
     """
     figure = Figure(figsize=(18, max(5.5, 2 + 0.18 * len(objects.class_names))), layout="constrained")
     figure.suptitle(title)

@@ -7,12 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ...files import replacing
+from ...files import StrPath, replacing
+from ..dataset import Dataset
+from .statistics import DataStatistics
 
 _SHEET_ROWS, _SHEET_COLUMNS = 4, 6
 
 
-def plot_statistics(statistics, dataset, path):
+def plot_statistics(statistics: DataStatistics, dataset: Dataset, path: StrPath) -> None:
     """Writes histograms of `statistics`, and annotated images spread over `dataset`, to `path`, a PNG."""
     figure = Figure(figsize=(18, 17), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2.4))

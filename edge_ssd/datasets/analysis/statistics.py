@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...boxes import iou_matrix
+from ..dataset import Dataset, Truth
 
 # Two objects of an image overlap when their boxes' IoU is above this.
 OVERLAP_IOU = 0.1
@@ -28,7 +30,7 @@ class DataStatistics:
     """
 
     class_names: tuple[str, ...]
-    image_sizes: Counter
+    image_sizes: Counter[tuple[int, int]]
     boxes_per_image: np.ndarray
     labels: np.ndarray
     difficult: np.ndarray
@@ -38,12 +40,12 @@ class DataStatistics:
     brightness: np.ndarray
 
     @property
-    def overlapping_scenes(self):
+    def overlapping_scenes(self) -> tuple[int, int]:
         """(scenes in which an image has an overlap, scenes in all)."""
         return len(np.unique(self.scenes[self.has_overlap])), len(np.unique(self.scenes))
 
 
-def measure(dataset, indices=None):
+def measure(dataset: Dataset, indices: Iterable[int] | None = None) -> DataStatistics:
     """The DataStatistics of a data set, every image decoded. indices: to go over, such as a progress bar.
 
     Raises ValueError for a data set without images, and what `truth` and `image` raise.
@@ -69,16 +71,16 @@ def measure(dataset, indices=None):
     )
 
 
-def _sides(truth):
+def _sides(truth: Truth) -> np.ndarray:
     return (truth.boxes[:, 2:] - truth.boxes[:, :2]).min(axis=1).astype(np.float64) / min(truth.image_size)
 
 
-def statistics_text(statistics):
+def statistics_text(statistics: DataStatistics) -> str:
     """The statistics as a table for people."""
     return "\n".join([*_image_lines(statistics), "", *_size_lines(statistics), "", *_class_lines(statistics)])
 
 
-def _image_lines(s):
+def _image_lines(s: DataStatistics) -> list[str]:
     sizes = ", ".join(f"{w}x{h} ({n})" for (h, w), n in s.image_sizes.most_common(4))
     more = f" and {len(s.image_sizes) - 4} more sizes" if len(s.image_sizes) > 4 else ""
     counts, boxes = s.boxes_per_image, len(s.labels)
@@ -98,7 +100,7 @@ def _image_lines(s):
     return lines
 
 
-def _size_lines(s):
+def _size_lines(s: DataStatistics) -> list[str]:
     shares = np.histogram(s.sides, SIZE_LIMITS)[0]
     lines = ["shorter side / image's shorter side"]
     for low, high, count in zip(SIZE_LIMITS, SIZE_LIMITS[1:], shares):
@@ -106,7 +108,7 @@ def _size_lines(s):
     return lines
 
 
-def _class_lines(s):
+def _class_lines(s: DataStatistics) -> list[str]:
     width = max(8, *(len(name) for name in s.class_names))
     lines = [f"{'class':{width}} {'boxes':>8} {'share':>8} {'difficult':>9} {'median side':>11}"]
     for label, name in enumerate(s.class_names):
@@ -120,5 +122,5 @@ def _class_lines(s):
     return lines
 
 
-def _percent(count, total):
+def _percent(count: int, total: int) -> str:
     return f"{count / total:.1%}" if total else "-"

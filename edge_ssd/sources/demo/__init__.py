@@ -10,8 +10,9 @@ to the byte with the same OpenCV, whose versions differ in the pixels on a polyg
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import numpy as np
@@ -41,7 +42,7 @@ class DemoOptions:
     fps: float = 30.0
     scene_frames: int = 25
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check("seed", self.seed, self.seed >= 0, "a whole number of at least 0")
         _check("frames", self.frames, self.frames >= 0, "a whole number of at least 0 (0: endless)")
         _check("scene", self.scene_frames, self.scene_frames >= 1, "a whole number of at least 1")
@@ -51,7 +52,7 @@ class DemoOptions:
         _check("size", f"{width}x{height}", sides_fit, f"WIDTHxHEIGHT, each from {_MIN_SIDE} to {_MAX_SIDE}")
 
     @classmethod
-    def from_uri(cls, uri):
+    def from_uri(cls, uri: str) -> DemoOptions:
         """The options of demo://?seed=S&frames=N&size=WxH&fps=F&scene=L, each of them optional.
 
         Raises ValueError naming the parameter that is unknown, given twice or wrong, and what was expected.
@@ -59,7 +60,7 @@ class DemoOptions:
         parts = urlsplit(uri)
         if parts.scheme != "demo" or parts.netloc or parts.path or parts.fragment:
             raise ValueError(f"{uri}: expected demo://?name=value&..., for example demo://?seed=1&frames=100")
-        values = {}
+        values: dict[str, Any] = {}
         for name, text in parse_qsl(parts.query, keep_blank_values=True):
             if name not in _PARAMETERS:
                 raise ValueError(f"{uri}: unknown parameter {name!r}; known: {', '.join(_PARAMETERS)}")
@@ -76,17 +77,17 @@ class DemoOptions:
             raise ValueError(f"{uri}: {error}") from None
 
 
-def _check(name, value, fits, expected):
+def _check(name: str, value: object, fits: bool, expected: str) -> None:
     if not fits:
         raise ValueError(f"{name}: expected {expected}, got {value}")
 
 
-def _parse_size(text):
+def _parse_size(text: str) -> tuple[int, int]:
     width, height = text.lower().split("x")
     return int(height), int(width)
 
 
-_PARAMETERS = {
+_PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     "seed": ("seed", int, "a whole number"),
     "frames": ("frames", int, "a whole number"),
     "size": ("image_size", _parse_size, "WIDTHxHEIGHT, for example 640x480"),
@@ -119,13 +120,13 @@ class DemoStream:
     Not for several threads at once; each takes a stream of its own.
     """
 
-    def __init__(self, options: DemoOptions):
+    def __init__(self, options: DemoOptions) -> None:
         self.options = options
         self._scene_index = -1
         self._scene: Scene
         self._camera: Camera
 
-    def __len__(self):
+    def __len__(self) -> int:
         if not self.options.frames:
             raise TypeError("an endless demo:// stream has no length; give it frames=N")
         return self.options.frames
@@ -149,7 +150,7 @@ class DemoStream:
         image = self._camera.take(image, time, np.random.default_rng((options.seed, scene_index, time + 1)))
         return DemoFrame(image, boxes, labels, hidden > DIFFICULT_HIDDEN)
 
-    def _enter(self, scene_index):
+    def _enter(self, scene_index: int) -> None:
         if scene_index == self._scene_index:
             return
         rng = np.random.default_rng((self.options.seed, scene_index))

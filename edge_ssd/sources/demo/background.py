@@ -10,8 +10,8 @@ from .texture import colored, noise, ramp_table, stripe_table, waves
 _SHIFT = 4
 
 
-def make_background(rng, image_size):
-    """A textured, cluttered background, (H, W, 3) uint8 BGR."""
+def make_background(rng: np.random.Generator, image_size: tuple[int, int]) -> np.ndarray:
+    """A textured, cluttered background, (H, W, 3) uint8 BGR, drawn from `rng`. image_size: (height, width)."""
     image = _texture(rng, image_size)
     for _ in range(int(rng.integers(0, 24))):
         draw = _CLUTTER[rng.integers(len(_CLUTTER))]

@@ -17,7 +17,7 @@ _QUANTILES = np.array([NormalDist().inv_cdf((i + 0.5) / 256) for i in range(256)
 class Camera:
     """How one scene is seen, drawn from `rng`. image_size: (height, width), pixels."""
 
-    def __init__(self, rng, image_size):
+    def __init__(self, rng: np.random.Generator, image_size: tuple[int, int]) -> None:
         self._size = image_size[1], image_size[0]
         self._gain = rng.uniform(0.6, 1.05) * rng.uniform(0.93, 1.07, 3)  # exposure and colour cast
         self._grid = rng.uniform(0.8, 1.15, (*_LIGHT_GRID, 1))
@@ -28,7 +28,7 @@ class Camera:
         self._darker = np.clip(-noise, 0, 255).astype(np.uint8)
         self._blur = rng.uniform(0, 1.0) * min(image_size) / 480
 
-    def take(self, image, time, rng):
+    def take(self, image: np.ndarray, time: int, rng: np.random.Generator) -> np.ndarray:
         """The image as the camera sees it at frame `time`: (H, W, 3) uint8. rng: of the frame's noise."""
         image = cv2.multiply(image, self._light(time), scale=1 / _LIGHT_ONE)
         if self._blur > 0.25:  # less moves no pixel by more than a level or two
@@ -38,7 +38,7 @@ class Camera:
         image = cv2.add(image, cv2.LUT(dice, self._brighter))
         return cv2.subtract(image, cv2.LUT(dice, self._darker))
 
-    def _light(self, time):
+    def _light(self, time: int) -> np.ndarray:
         depth, rate, phase = self._flicker
         gain = self._gain * (1 + depth * np.sin(rate * time + phase))
         # A shadow that wanders: each node of the grid has its own phase.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import boxes as box_math
-from .shapes import CLASS_NAMES, bounds, outline, transformed
+from .shapes import CLASS_NAMES, Contours, bounds, outline, transformed
 from .texture import ramp_table, stripe_table
 
 MAX_OBJECTS = 12
@@ -41,7 +41,7 @@ class Motion:
     breath: float
     spin: float
 
-    def at(self, time):
+    def at(self, time: int) -> tuple[np.ndarray, float, float]:
         """(offset (2,) pixels, scale factor, turn) at frame `time`; none at frame 0."""
         swing = np.sin(self.rates * time + self.phases) - np.sin(self.phases)
         return self.reach * swing[:2], 1 + self.breath * swing[2], self.spin * time
@@ -63,7 +63,7 @@ class SceneObject:
     motion: Motion
     fill: Fill
 
-    def contours(self, time, size_limits):
+    def contours(self, time: int, size_limits: tuple[float, float]) -> Contours:
         """Its contours at frame `time`, frame pixels; the shorter side of its box stays in `size_limits`."""
         offset, growth, turn = self.motion.at(time)
         size = self.size * growth * _short_side(self.label, self.aspect, self.angle + turn)
@@ -71,12 +71,12 @@ class SceneObject:
         return _placed(self.label, self.aspect, self.angle + turn, size, self.center + offset)
 
 
-def _short_side(label, aspect, angle):
+def _short_side(label: int, aspect: np.ndarray, angle: float) -> float:
     box = bounds(transformed(outline(label), aspect, angle, 0.0))
     return min(box[2] - box[0], box[3] - box[1])
 
 
-def _placed(label, aspect, angle, size, center):
+def _placed(label: int, aspect: np.ndarray, angle: float, size: float, center: np.ndarray) -> Contours:
     """The contours of a shape whose box has the shorter side `size` and the middle `center`."""
     shape = transformed(outline(label), aspect, angle, 0.0)
     box = bounds(shape)
@@ -84,8 +84,10 @@ def _placed(label, aspect, angle, size, center):
     return transformed(shape, scale, 0.0, center - scale * (box[:2] + box[2:]) / 2)
 
 
-def make_objects(rng, image_size, background):
-    """1 to 12 objects before `background` (H, W, 3), the farthest first.
+def make_objects(
+    rng: np.random.Generator, image_size: tuple[int, int], background: np.ndarray
+) -> list[SceneObject]:
+    """1 to 12 objects before `background` (H, W, 3), the farthest first, drawn from `rng`.
 
     The larger ones tend to be farther, or they would hide the rest.
     """

@@ -6,23 +6,27 @@ import time
 
 from ...frames import Frame, now_ns
 from ..retrieve import buffered
-from . import DemoStream
+from ..source import Allocate
+from . import DemoOptions, DemoStream
 
 
 class DemoReader:
-    """Frames of `demo://`, each rendered when it is read."""
+    """Frames of `demo://`, each rendered when it is read.
+
+    address: of the frames.   allocate: of the memory to copy them to; see `open_source`.
+    """
 
     is_live = False
     skipped = 0
 
-    def __init__(self, options, address, allocate=None):
+    def __init__(self, options: DemoOptions, address: str, allocate: Allocate | None = None) -> None:
         self._stream = DemoStream(options)
         self._allocate = allocate
         self._address = address
         self._index = 0
         self.fps, self.frame_count = options.fps, options.frames
 
-    def read(self):
+    def read(self) -> Frame | None:
         if self.frame_count and self._index >= self.frame_count:
             return None
         start = time.perf_counter()
@@ -36,5 +40,5 @@ class DemoReader:
             copies=copies,
         )
 
-    def close(self):
+    def close(self) -> None:
         pass

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .background import make_background
-from .objects import MAX_SIZE, MIN_SIZE, make_objects
-from .shapes import bounds, coverage, visible_bounds
+from .objects import MAX_SIZE, MIN_SIZE, Fill, SceneObject, make_objects
+from .shapes import Contours, bounds, coverage, visible_bounds
 from .texture import blend, colored, waves
 
 # An object of which more than this share is hidden is marked difficult.
@@ -24,20 +27,28 @@ class Scene:
     pan: rates and phases, (2,) each x and y, of the background's sway by `margin` pixels.
     """
 
-    def __init__(self, background, objects, margin=0, pan=((0.0, 0.0), (0.0, 0.0))):
+    def __init__(
+        self,
+        background: np.ndarray,
+        objects: Sequence[SceneObject],
+        margin: int = 0,
+        pan: ArrayLike = ((0.0, 0.0), (0.0, 0.0)),
+    ) -> None:
         self._background, self._objects, self._margin, self._pan = background, objects, margin, pan
-        self._image_size = tuple(side - 2 * margin for side in background.shape[:2])
+        height, width = background.shape[:2]
+        self._image_size = height - 2 * margin, width - 2 * margin
 
     @classmethod
-    def random(cls, rng, image_size):
+    def random(cls, rng: np.random.Generator, image_size: tuple[int, int]) -> Scene:
         """The scene that `rng` draws, for frames of (height, width)."""
         margin = max(1, round(_MARGIN * min(image_size)))
         pan = rng.uniform(0, 0.06, 2), rng.uniform(0, 2 * np.pi, 2)
-        background = make_background(rng, tuple(side + 2 * margin for side in image_size))
+        height, width = image_size
+        background = make_background(rng, (height + 2 * margin, width + 2 * margin))
         objects = make_objects(rng, image_size, background[margin:-margin, margin:-margin])
         return cls(background, objects, margin, pan)
 
-    def draw(self, time):
+    def draw(self, time: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """At frame `time`: image (H, W, 3) uint8, boxes (N, 4) float32, labels (N,) int32, hidden (N,).
 
         boxes: bounds of the object's part within the frame, also where another object hides it.
@@ -54,19 +65,21 @@ class Scene:
         ]
         seen = cv2.calcHist([owners], [0], None, [256], [0, 256]).ravel()[1 : len(areas) + 1]
         shown = np.flatnonzero(seen)
-        boxes = [visible_bounds(shapes[i], self._image_size) for i in shown]
-        labels = np.array([self._objects[i].label for i in shown], np.int32)
+        boxes = [visible_bounds(shapes[i], self._image_size) for i in shown.tolist()]
+        labels = np.array([self._objects[i].label for i in shown.tolist()], np.int32)
         hidden = 1 - seen[shown] / np.array(areas)[shown]
         return image, np.array(boxes, np.float32).reshape(-1, 4), labels, hidden
 
-    def _background_at(self, time):
+    def _background_at(self, time: int) -> np.ndarray:
         rate, phase = np.asarray(self._pan)
         x, y = (round(self._margin * (1 + v)) for v in np.sin(rate * time + phase))
         height, width = self._image_size
         return self._background[y : y + height, x : x + width]
 
 
-def _paint(image, owners, number, fill, contours, turn):
+def _paint(
+    image: np.ndarray, owners: np.ndarray, number: int, fill: Fill, contours: Contours, turn: float
+) -> int:
     """Paints an object turned by `turn` and notes its pixels in `owners` as `number`.
 
     Returns how many pixels it has, those outside the frame included.
@@ -85,7 +98,9 @@ def _paint(image, owners, number, fill, contours, turn):
     return cv2.countNonZero(solid)
 
 
-def _fill_image(fill, contours, turn, image_size, corner):
+def _fill_image(
+    fill: Fill, contours: Contours, turn: float, image_size: tuple[int, int], corner: tuple[int, int]
+) -> np.ndarray:
     """The object's colours, (H, W, 3) uint8, for the image of `image_size` whose corner lies at `corner`."""
     low, high = np.split(bounds(contours), 2)
     size = max(high - low)

@@ -9,6 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+# Of a shape; each (K, 2) float64 x, y.
+Contours = tuple[np.ndarray, ...]
+
 CLASS_NAMES = ("circle", "square", "triangle", "star", "cross", "ring", "crescent", "arrow")
 
 # A chord of a circle of 200 pixels' radius then leaves the arc by 0.1 pixel at most.
@@ -74,25 +77,27 @@ _OUTLINES = {
 }
 
 
-def outline(label):
+def outline(label: int) -> Contours:
     """The contours of class `label`, about the origin, within -1.5..1.5."""
     return _OUTLINES[CLASS_NAMES[label]]
 
 
-def transformed(contours, scale, angle, center):
+def transformed(
+    contours: Contours, scale: np.ndarray | float, angle: float, center: np.ndarray | float
+) -> Contours:
     """The contours scaled, turned by `angle` (radians) and moved. scale: number or (x, y), before turning."""
     cos, sin = np.cos(angle), np.sin(angle)
     turn = np.array([[cos, sin], [-sin, cos]])
     return tuple((contour * scale) @ turn + center for contour in contours)
 
 
-def bounds(contours):
+def bounds(contours: Contours) -> np.ndarray:
     """(4,) float64 x1 y1 x2 y2 of the contours."""
     points = np.concatenate(contours)
     return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
-def visible_bounds(contours, image_size):
+def visible_bounds(contours: Contours, image_size: tuple[int, int]) -> np.ndarray | None:
     """(4,) float64 x1 y1 x2 y2 of the part of a shape that lies in an image of (height, width); or None.
 
     Not the bounds clipped: of a disc that sticks out by more than half, the rest is less high, too.
@@ -109,7 +114,7 @@ def visible_bounds(contours, image_size):
     return np.clip(bounds((points,)), 0, np.tile(high, 2)) if len(points) else None
 
 
-def _clipped_edges(contour, high):
+def _clipped_edges(contour: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Both ends of every edge's part within 0..high (Liang and Barsky): (K, 2)."""
     step = np.roll(contour, -1, axis=0) - contour
     step = np.where(step == 0, 1e-12, step)
@@ -121,12 +126,12 @@ def _clipped_edges(contour, high):
     return np.concatenate([start + enter[inside, None] * step, start + leave[inside, None] * step])
 
 
-def _covers(contours, point):
-    point = (float(point[0]), float(point[1]))
-    return sum(cv2.pointPolygonTest(c.astype(np.float32), point, False) > 0 for c in contours) % 2 == 1
+def _covers(contours: Contours, point: np.ndarray) -> bool:
+    place = float(point[0]), float(point[1])
+    return sum(cv2.pointPolygonTest(c.astype(np.float32), place, False) > 0 for c in contours) % 2 == 1
 
 
-def coverage(contours):
+def coverage(contours: Contours) -> tuple[np.ndarray, tuple[int, int]]:
     """How much of each pixel a shape covers, as (mask, (x, y)): mask (H, W) uint8, 255 for all of it.
 
     The mask holds the whole shape, also where it lies outside the image; (x, y) is its corner in the image.

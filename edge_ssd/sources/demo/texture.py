@@ -6,11 +6,14 @@ on every processor.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def noise(rng, image_size, cell, octaves):
+def noise(rng: np.random.Generator, image_size: tuple[int, int], cell: float, octaves: int) -> np.ndarray:
     """A field of smooth noise about 128, (H, W) uint8. cell: pixels of the first octave's lumps."""
     height, width = image_size
     total = np.zeros(image_size, np.uint16)
@@ -22,7 +25,13 @@ def noise(rng, image_size, cell, octaves):
     return (total // (2**octaves - 1)).astype(np.uint8)
 
 
-def waves(image_size, angle, period, phase=0.0, warp=None):
+def waves(
+    image_size: tuple[int, int],
+    angle: float,
+    period: float,
+    phase: float = 0.0,
+    warp: np.ndarray | None = None,
+) -> np.ndarray:
     """A sawtooth field, (H, W) uint8, that rises from 0 to 255 in `period` pixels along `angle` (radians).
 
     phase: of the pixel (0, 0), in periods.   warp: (H, W) uint8 field that is added, in 1/256 of a period.
@@ -36,14 +45,16 @@ def waves(image_size, angle, period, phase=0.0, warp=None):
     return field if warp is None else field + warp
 
 
-def ramp_table(colors):
+def ramp_table(colors: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
     """(256, 3) uint8 that goes evenly through `colors`, (K, 3) BGR."""
     stops = np.linspace(0, 255, len(colors))
     channels = [np.interp(np.arange(256), stops, channel) for channel in np.asarray(colors, np.float64).T]
     return np.rint(np.stack(channels, axis=1)).astype(np.uint8)
 
 
-def stripe_table(first, second, share=0.5, softness=0.06):
+def stripe_table(
+    first: ArrayLike, second: ArrayLike, share: float = 0.5, softness: float = 0.06
+) -> np.ndarray:
     """(256, 3) uint8: a period of stripes, `share` of it in `second`. softness: of the edges, in periods."""
     position = np.arange(256) / 256
     distance = np.abs(position - 0.5) - (1 - share) / 2
@@ -51,12 +62,12 @@ def stripe_table(first, second, share=0.5, softness=0.06):
     return np.rint(np.asarray(first) * (1 - weight) + np.asarray(second) * weight).astype(np.uint8)
 
 
-def colored(field, table):
+def colored(field: np.ndarray, table: np.ndarray) -> np.ndarray:
     """(H, W) uint8 field -> (H, W, 3) uint8 by a table of (256, 3) colours."""
     return cv2.LUT(cv2.merge((field, field, field)), table[None])
 
 
-def blend(image, fill, mask):
+def blend(image: np.ndarray, fill: np.ndarray, mask: np.ndarray) -> None:
     """Puts `fill` onto `image`, in place, as much as `mask` says: (H, W, 3) twice and (H, W), all uint8."""
     mask = cv2.merge((mask, mask, mask)).astype(np.uint16)
     # Exact rounded division by 255; every sum stays below 65536.

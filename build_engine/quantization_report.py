@@ -1,10 +1,12 @@
-"""The receipt of an INT8 build: what was measured, on which images, and what was done about it."""
+"""The quantization report of an INT8 build: what was measured, on which images, and what was done about it."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
@@ -12,8 +14,12 @@ import onnxruntime
 from ..datasets import open_dataset
 from ..detector import Detector
 from ..evaluation import evaluate
-from ..files import replacing
+from ..files import StrPath, replacing
 from ..machine.cpu import cpu_name, usable_cores
+from ..spec import SsdSpec
+from .calibration import Table
+from .options import BuildOptions
+from .sensitivity import Layer
 from .times import time_files
 
 FORMAT = "edge_ssd-receipt/1"
@@ -29,11 +35,11 @@ class Evaluator:
     Raises ValueError when the data set has nothing to find.
     """
 
-    def __init__(self, address, split="", threads=0, progress=True):
+    def __init__(self, address: str, split: str = "", threads: int = 0, progress: bool = True) -> None:
         self.dataset = open_dataset(address, split)
         self._threads, self._progress = threads, progress
 
-    def __call__(self, path):
+    def __call__(self, path: StrPath) -> dict[str, Any]:
         """The report of `evaluate` on a model file, with the thresholds of its spec."""
         with Detector.load(
             path, score_threshold=None, threads=self._threads, engine="onnxruntime"
@@ -46,8 +52,8 @@ class Evaluator:
         return report
 
 
-def row(precision, path, report, reference_ap):
-    """One precision of the receipt; AP in points, 0..100.
+def row(precision: str, path: StrPath, report: Mapping[str, Any], reference_ap: float) -> dict[str, Any]:
+    """One precision of the report; AP in points, 0..100.
 
     report: of Evaluator.   reference_ap: AP of FP32, 0..1.
     """
@@ -67,7 +73,9 @@ def row(precision, path, report, reference_ap):
     }
 
 
-def add_times(rows, paths, spec, runtime, threads=0):
+def add_times(
+    rows: Sequence[dict[str, Any]], paths: Sequence[Path], spec: SsdSpec, runtime: str, threads: int = 0
+) -> None:
     """Fills in the times of each row, and the engines in which it is more than 5 % slower than the row above it.
 
     paths: of the rows' files, in the same order.   runtime: of the build.
@@ -83,8 +91,15 @@ def add_times(rows, paths, spec, runtime, threads=0):
             above = spent_ms
 
 
-def compose(rows, table, layers, search, kept, options):
-    """The receipt as a dictionary that JSON can hold.
+def compose(
+    rows: Sequence[dict[str, Any]],
+    table: Table,
+    layers: Sequence[Layer],
+    search: Sequence[tuple[int, float]],
+    kept: Sequence[str],
+    options: BuildOptions,
+) -> dict[str, Any]:
+    """The report as a dictionary that JSON can hold.
 
     rows: of `row`.   table: the calibration Table.   layers: Layers.   search: [(number kept, loss)].
     kept: names of the convolutions that stay FP16.   options: BuildOptions.
@@ -119,7 +134,9 @@ def compose(rows, table, layers, search, kept, options):
     }
 
 
-def _verdict(last, budget, holds, kept, layers):
+def _verdict(
+    last: dict[str, Any], budget: float | None, holds: bool, kept: Sequence[str], layers: Sequence[Layer]
+) -> str:
     lost = f"INT8 loses {last['drop']:.2f} AP points"
     if last["drop"] < 0:
         lost = f"INT8 gains {-last['drop']:.2f} AP points"
@@ -140,7 +157,7 @@ def _verdict(last, budget, holds, kept, layers):
     return f"{lost} {beside}; the budget of {budget:g} does not hold."
 
 
-def write(receipt, path):
+def write(report: dict[str, Any], path: StrPath) -> Path:
     """Writes F.report.json and the page F.report.html beside it, each as a whole or not at all.
 
     path: of the .json file. Returns the path of the page.
@@ -149,8 +166,8 @@ def write(receipt, path):
 
     path = Path(path)
     for target, text in (
-        (path, json.dumps(receipt, indent=2, ensure_ascii=False) + "\n"),
-        (path.with_suffix(".html"), page(receipt)),
+        (path, json.dumps(report, indent=2, ensure_ascii=False) + "\n"),
+        (path.with_suffix(".html"), page(report)),
     ):
         with replacing(target) as temporary:
             temporary.write_text(text, encoding="utf-8")

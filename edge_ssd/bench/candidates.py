@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..engines.choice import wanted_precision
 from ..engines.onnx_model import refuse_memory_addresses
+from ..files import StrPath
 from ..machine.gpu import gpu_info
 from ..model_files.manifest import precision_of
 
 OURS, PEER = "edge_ssd", "peer"
 
 # Endings of a derived model's name; see build_engine.
-_FORMS = ("fp16", "int8", "int8-cpu")
+_DERIVED = ("fp16", "int8", "int8-cpu")
 
 
 @dataclass(frozen=True)
-class Subject:
+class Candidate:
     """One way to run a model.
 
     name: a row's.   kind: OURS or PEER.   precision: fp32, fp16, bf16, int8.   model: the file it runs.
@@ -51,37 +53,40 @@ class Limits:
     trust_checkpoint: bool = False
 
 
-def subjects_of(model, limits=Limits()):
-    """The Subjects of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone, as far as the
+def candidates_of(model: StrPath, limits: Limits = Limits()) -> list[Candidate]:
+    """The Candidates of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone, as far as the
     Limits let them. Raises ValueError for an ONNX file that `refuse_memory_addresses` refuses."""
     model = Path(model)
     if model.suffix == ".pt":
-        found = [*_checkpoint_subjects(model, limits)]
+        found = [*_checkpoint_candidates(model, limits)]
     elif model.suffix == ".engine":
-        found = [_engine_subject(model, limits)]
+        found = [_engine_candidate(model, limits)]
     else:
         refuse_memory_addresses(model)  # before a peer opens it, too
         found = [
-            *_onnx_subjects(model, limits.threads),
-            *(_engine_subject(path, limits) for path in sorted(model.parent.glob(f"{model.stem}.*.engine"))),
-            *_checkpoint_subjects(model.with_suffix(".pt"), limits),
+            *_onnx_candidates(model, limits.threads),
+            *(
+                _engine_candidate(path, limits)
+                for path in sorted(model.parent.glob(f"{model.stem}.*.engine"))
+            ),
+            *_checkpoint_candidates(model.with_suffix(".pt"), limits),
             *(_peers(model, limits) if limits.peers else ()),
         ]
     wanted = wanted_precision(limits.precision)
     unwanted = {"fp32": "bf16", "bf16": "fp32"}.get(wanted)
-    return [subject for subject in found if subject.precision != unwanted]
+    return [candidate for candidate in found if candidate.precision != unwanted]
 
 
-def _onnx_subjects(model, threads):
-    for subject in _onnx_latency_subjects(model):
-        yield subject
+def _onnx_candidates(model: Path, threads: int) -> Iterator[Candidate]:
+    for candidate in _onnx_latency_candidates(model):
+        yield candidate
         if threads > 1:
-            name, options = f"{subject.name}, throughput", (*subject.options, ("in_flight", 0))
-            yield replace(subject, name=name, options=options)
+            name, options = f"{candidate.name}, throughput", (*candidate.options, ("in_flight", 0))
+            yield replace(candidate, name=name, options=options)
 
 
-def _onnx_latency_subjects(model):
-    files = [model, *(model.with_suffix(f".{p}.onnx") for p in _FORMS)]
+def _onnx_latency_candidates(model: Path) -> Iterator[Candidate]:
+    files = [model, *(model.with_suffix(f".{p}.onnx") for p in _DERIVED)]
     for path in (file for file in files if file.is_file()):
         precision = precision_of(path)
         is_for_cpu = path.name.endswith(".int8-cpu.onnx")
@@ -95,16 +100,16 @@ def _onnx_latency_subjects(model):
             yield _bf16(model)
 
 
-def _bf16(model):
-    subject = _ours("OpenVINO", "bf16", model, "detector", "openvino", engine="openvino", precision="bf16")
-    if subject.missing:
-        return subject
+def _bf16(model: Path) -> Candidate:
+    candidate = _ours("OpenVINO", "bf16", model, "detector", "openvino", engine="openvino", precision="bf16")
+    if candidate.missing:
+        return candidate
     from ..engines.openvino_engine import has_bf16
 
-    return subject if has_bf16() else replace(subject, missing="this CPU has no BF16 instructions")
+    return candidate if has_bf16() else replace(candidate, missing="this CPU has no BF16 instructions")
 
 
-def _checkpoint_subjects(path, limits):
+def _checkpoint_candidates(path: Path, limits: Limits) -> tuple[Candidate, Candidate]:
     missing = "" if path.is_file() else f"no checkpoint {path.name} beside the model"
     trust = {"trust_checkpoint": limits.trust_checkpoint}
     cpu = _ours("torch, CPU", "fp32", path, "checkpoint_on_cpu", "torch", missing, **trust)
@@ -112,14 +117,14 @@ def _checkpoint_subjects(path, limits):
     return cpu, _ours("torch, CUDA", "fp16", path, "checkpoint_on_gpu", "torch", missing, **trust)
 
 
-def _engine_subject(path, limits):
+def _engine_candidate(path: Path, limits: Limits) -> Candidate:
     runtime = "TensorRT-RTX" if path.name.endswith(".rtx.engine") else "TensorRT"
     package = "tensorrt_rtx" if runtime == "TensorRT-RTX" else "tensorrt"
     trust = {"trust_engine": limits.trust_engine}
     return _ours(runtime, precision_of(path), path, "detector", package, _no_gpu(), **trust)
 
 
-def _peers(model, limits):
+def _peers(model: Path, limits: Limits) -> Iterator[Candidate]:
     checkpoint = model.with_suffix(".pt")
     no_checkpoint = "" if checkpoint.is_file() else f"no checkpoint {checkpoint.name} beside the model"
     for name, path, package, runner, missing, precision in (
@@ -130,10 +135,10 @@ def _peers(model, limits):
         ("torchvision eager", checkpoint, "torchvision", "torchvision", no_checkpoint, "fp32"),
     ):
         options = (("trust_checkpoint", limits.trust_checkpoint),) if path == checkpoint else ()
-        yield Subject(name, PEER, precision, path, runner, options, _not_installed(package) or missing)
+        yield Candidate(name, PEER, precision, path, runner, options, _not_installed(package) or missing)
 
 
-def _precision_of_openvino():
+def _precision_of_openvino() -> str:
     """What it computes float32 layers in when it is not told: BF16 or FP16 where the CPU has instructions for it."""
     if _not_installed("openvino"):
         return "fp32"
@@ -142,16 +147,18 @@ def _precision_of_openvino():
     return {"bf16": "bf16", "f16": "fp16"}.get(default_precision(), "fp32")
 
 
-def _ours(name, row_precision, path, runner, package, missing="", **options):
+def _ours(
+    name: str, row_precision: str, path: Path, runner: str, package: str, missing: str = "", **options: object
+) -> Candidate:
     missing = missing or _not_installed(package)
-    return Subject(name, OURS, row_precision, path, runner, tuple(options.items()), missing)
+    return Candidate(name, OURS, row_precision, path, runner, tuple(options.items()), missing)
 
 
-def _not_installed(package):
+def _not_installed(package: str) -> str:
     return "" if find_spec(package) else f"{package} is not installed"
 
 
-def _no_gpu():
+def _no_gpu() -> str:
     try:
         gpu_info()
     except OSError as error:
@@ -159,8 +166,8 @@ def _no_gpu():
     return ""
 
 
-def float_model(path):
+def float_model(path: Path) -> Path:
     """NAME.onnx for NAME.onnx, NAME.int8.onnx, NAME.fp16.rtx.engine, NAME.pt; NAME may have dots in it."""
     name = path.name.removesuffix(path.suffix).removesuffix(".rtx")
     stem, dot, last = name.rpartition(".")
-    return path.with_name(f"{stem if dot and last in (*_FORMS, 'fp32') else name}.onnx")
+    return path.with_name(f"{stem if dot and last in (*_DERIVED, 'fp32') else name}.onnx")
