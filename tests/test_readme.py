@@ -12,7 +12,13 @@ from edge_ssd.cli import build_parser
 from tests.conftest import ROOT
 
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "edge_ssd/models/README.md"]
+    [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "SECURITY.md",
+        ROOT / "docs/architecture.md",
+        ROOT / "edge_ssd/models/README.md",
+    ]
 )
 
 
