@@ -48,7 +48,7 @@ lint: $(VENV)/ready
 	$(VENV)/bin/ruff format --check
 	rm -rf build/typed && mkdir -p build/typed
 	cp -r edge_ssd build/typed/ && cp -r kernels build_engine build/typed/edge_ssd/
-	$(VENV)/bin/pyright
+	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
 
 # The demo model on the rendered camera: a video, JSON lines and a picture in demo_output/, then its AP
 # against the camera's own truth, on frames that training never saw.

@@ -32,7 +32,7 @@ from .model_file import Model, batch_of, load_model, read_proto
 from .options import BuildOptions
 from .progress import BuildBar, shown
 from .sensitivity import Layer, fewest_kept, kind_of_layers, measure
-from .session import open_bytes
+from .session import open_bytes, run_arrays
 
 # Enough for the error of the heads to rank layers by; more only takes longer.
 _SENSITIVITY_IMAGES = 8
@@ -300,7 +300,7 @@ class _OnnxFile:
         def heads_of(keep: tuple[str, ...] | None) -> list[list[np.ndarray]]:
             proto = self.model.proto if keep is None else self._placed(table, keep)[0]
             session = open_bytes(proto.SerializeToString(), options.threads)
-            return [session.run(names, {spec.input.name: self._filled(batch)}) for batch in batches]
+            return [run_arrays(session, names, {spec.input.name: self._filled(batch)}) for batch in batches]
 
         kinds = kind_of_layers(Graph(self.model.proto))
         return measure(kinds, heads_of, lambda items: shown(items, "sensitivity", "layer", options.progress))

@@ -16,7 +16,7 @@ from .histogram import Histogram
 from .images import CalibrationImages
 from .model_file import Model
 from .progress import shown
-from .session import open_bytes
+from .session import open_bytes, run_arrays
 
 # {tensor: (low, high)}
 Ranges = dict[str, tuple[float, float]]
@@ -93,7 +93,7 @@ def _tensors_of(
 
     def run(batch: np.ndarray) -> list[np.ndarray]:
         batch = np.repeat(batch, copies, axis=0)
-        arrays = dict(zip(wanted, session.run(wanted, {entry: batch})))
+        arrays = dict(zip(wanted, run_arrays(session, wanted, {entry: batch})))
         return [batch if name == entry else arrays[name] for name in names]
 
     return run

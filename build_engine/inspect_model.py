@@ -15,7 +15,7 @@ from ..files import StrPath, file_sha256
 from ..model_files.manifest import FLAVOURS, read_manifest, sm_name
 from .model_file import read_proto
 
-_TYPES = {
+_TYPES: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
     TensorProto.FLOAT16: "fp16",
     TensorProto.INT8: "int8",

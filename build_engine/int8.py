@@ -113,7 +113,7 @@ class _Placement:
         if not all(is_conv):
             return is_conv.index(False)
         # The producers' own inputs have been renamed by now; their Q/DQ stands right behind what made them.
-        return int(np.argmin([self._depth(maker, position) for maker in makers]))
+        return int(np.argmin([self._depth(maker, position) for maker in makers if maker is not None]))
 
     def _depth(self, conv: NodeProto, position: Mapping[str, int]) -> int:
         """Position of the node that makes a convolution's input, before Q/DQ."""
@@ -164,7 +164,7 @@ def quantise_for_cpu(
     from onnxruntime.quantization.registry import QDQRegistry
 
     graph = Graph(model)
-    arrays = {
+    arrays: dict[str, TensorData | tuple] = {
         name: TensorData(lowest=np.float32(a), highest=np.float32(b)) for name, (a, b) in ranges.items()
     }
     quantizer = QDQQuantizer(

@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from ..engines.onnx_model import refuse_memory_addresses
 from ..files import StrPath
+from ..model_files.onnx_file import refuse_memory_addresses
 from ..spec import SsdSpec, load_spec_of
 from .graph import Graph
 from .int8 import QUANTISED_OPS

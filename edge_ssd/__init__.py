@@ -7,7 +7,12 @@ for frame in open_source("rtsp://camera/stream"):
         ...
 """
 
+import os as _os
 from pathlib import Path as _Path
+
+# OpenCV's idle threads would spin beside the network's after each resize. It reads this when it is loaded, so it takes
+# effect where edge_ssd is imported before cv2; the user's own setting wins.
+_os.environ.setdefault("OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER", "0")
 
 # In a checkout, kernels/ and build_engine/ lie beside this package and are installed as its
 # subpackages; this makes `edge_ssd.kernels` the same thing without installing.
@@ -21,6 +26,8 @@ from .detections import Detections  # noqa: E402  (after __path__ is complete)
 from .detector import Detector  # noqa: E402
 from .frames import Frame  # noqa: E402
 from .loading import register_rebuild as _register_rebuild  # noqa: E402
+from .model_files.manifest import EngineMismatch  # noqa: E402
+from .options import UnknownClass  # noqa: E402
 from .sources import open_source  # noqa: E402
 from .spec import SsdSpec  # noqa: E402
 
@@ -33,4 +40,12 @@ def _rebuild(path):
 
 _register_rebuild(_rebuild)
 
-__all__ = ["Detections", "Detector", "Frame", "SsdSpec", "open_source"]
+__all__ = [
+    "Detections",
+    "Detector",
+    "EngineMismatch",
+    "Frame",
+    "SsdSpec",
+    "UnknownClass",
+    "open_source",
+]

@@ -93,8 +93,8 @@ class Detector:
         most 8. A GPU always has two.
         trust_engine: an engine that was built version-compatible is a program that TensorRT runs; True for one
         whose maker you trust. Never of an engine in a bundle.
-        trust_checkpoint: a checkpoint from elsewhere is read with a torch before 2.10, too, in which a file can
-        do what it likes.
+        trust_checkpoint: a checkpoint from elsewhere is read with a torch before 2.10, too, where a file can run
+        code or corrupt memory.
 
         Raises FileNotFoundError, ValueError (model, spec or argument does not fit; UnknownClass for a
         class name, EngineMismatch for an engine of another machine), OSError (no GPU for an engine) or
@@ -135,13 +135,13 @@ class Detector:
 
     @property
     def precision(self) -> str:
-        """What most of the network is computed in: "fp32", "bf16", "fp16" or "int8"."""
+        """What float layers of the network are computed in: "fp32", "bf16" or "fp16"; quantised ones in INT8."""
         return self._backend.precision
 
     @property
     def in_flight(self) -> int:
-        """Frames between `submit` and `collect` that keep the device or the cores busy: one more than are worked on
-        at once, so that none waits while the caller looks at a result; 1 on the CPU without `in_flight`.
+        """Frames between `submit` and `collect` that keep the device or the cores busy: 2 on a GPU; on the CPU one more
+        than are worked on at once, or 1 where that is one.
         """
         return self._backend.in_flight
 
@@ -163,9 +163,8 @@ class Detector:
     def submit(self, frame: ImageLike) -> Ticket:
         """Starts on a frame and returns a ticket for `collect`, so that the next can be prepared meanwhile.
 
-        Up to `in_flight` frames may be; a frame may not be changed before it is collected. With one, on the CPU,
-        this does the work. Raises ValueError for what is no frame, RuntimeError for one too
-        many on a GPU.
+        Up to `in_flight` frames may be in flight; a frame may not be changed before it is collected. With one, on
+        the CPU, this does the work. Raises ValueError for what is no frame, RuntimeError for one too many on a GPU.
         """
         return self._submit([_as_frame(frame)])
 

@@ -13,6 +13,7 @@ from .backends import Backend
 from .engines.choice import choose_cpu_engine, resolve_in_flight
 from .files import StrPath
 from .machine.gpu import gpu_info
+from .model_files.bundle import is_unpacked, open_bundle
 from .model_files.manifest import EngineMismatch
 from .models import model_path
 from .options import DetectorOptions
@@ -38,12 +39,14 @@ def load_backend(path: StrPath, options: DetectorOptions) -> Backend:
     through torch, on the GPU where there is one; a .zip is a bundle of one of these. Without a suffix: the name
     of a model that comes with the package.
 
-    options: DetectorOptions.
-
     Raises FileNotFoundError for a missing file or spec, ValueError for one that does not fit (EngineMismatch
     for an engine of another machine), OSError without the GPU it needs, ImportError with the package to install.
     """
     path, is_bundled = _model_file(path)
+    if options.precision != "auto" and path.suffix != ".onnx":
+        log.warning(
+            "%s: precision %s is not looked at; it is of ONNX models on the CPU", path, options.precision
+        )
     if is_bundled:
         options = replace(options, trust_engine=False)
     if path.suffix == ".engine":
@@ -69,10 +72,8 @@ def _model_file(path: StrPath) -> tuple[Path, bool]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model file")
     if path.suffix == ".zip":
-        from .model_files.bundle import open_bundle
-
         return open_bundle(path), True
-    return path, False
+    return path, is_unpacked(path)
 
 
 def _on_cpu(engines, spec, path, options):

@@ -106,11 +106,30 @@ def test_an_engine_is_trusted_where_it_is_named_and_never_in_a_bundle(
     _planted_engine(
         monkeypatch, lambda path, trusted: seen.append((path.name, trusted)) or ("engine", "spec")
     )
-    monkeypatch.setattr("edge_ssd.model_files.bundle.open_bundle", lambda _: engine_path)
+    monkeypatch.setattr(loading, "open_bundle", lambda _: engine_path)
     monkeypatch.setattr(loading, "_on_gpu", lambda *parts: parts)
     engine_path.with_name("robot.zip").touch()
     Detector.load(engine_path.with_name(name), trust_engine=True)
     assert seen == [("cat.fp16.engine", is_trusted)]
+
+
+def test_an_engine_where_bundles_are_unpacked_is_not_trusted_by_its_path(engine_path, gpu, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(engine_path.parent))
+    unpacked = engine_path.parent / "edge_ssd" / "bundles" / "0123" / engine_path.name
+    unpacked.parent.mkdir(parents=True)
+    engine_path.rename(unpacked)
+    seen = []
+    _planted_engine(monkeypatch, lambda path, trusted: seen.append(trusted) or ("engine", "spec"))
+    monkeypatch.setattr(loading, "_on_gpu", lambda *parts: parts)
+    Detector.load(unpacked, trust_engine=True)
+    assert seen == [False]
+
+
+def test_a_precision_that_is_not_looked_at_is_said(engine_path, gpu, monkeypatch, caplog):
+    _planted_engine(monkeypatch, lambda path, trusted: ("engine", "spec"))
+    monkeypatch.setattr(loading, "_on_gpu", lambda *parts: parts)
+    Detector.load(engine_path, precision="bf16")
+    assert "cat.fp16.engine: precision bf16 is not looked at" in caplog.text
 
 
 @pytest.mark.torch

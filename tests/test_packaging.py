@@ -109,7 +109,7 @@ _OFFLINE = (
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("extra", ["cuda12", "cpu", "build", "eval", "openvino"])
+@pytest.mark.parametrize("extra", ["cuda12", "cuda13", "cpu", "build", "eval", "openvino"])
 def test_extras_resolve_on_jetpack_6(extra, tmp_path):
     """Python 3.10 on Ubuntu 22.04's aarch64 (glibc 2.35), with the NumPy 1 that JetPack's OpenCV is built for."""
     requirements = [
@@ -129,5 +129,5 @@ def test_extras_resolve_on_jetpack_6(extra, tmp_path):
         pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^numpy==1\.", done.stdout, re.MULTILINE)
-    if extra == "cuda12":
-        assert re.search(r"^cupy-cuda12x==13\.", done.stdout, re.MULTILINE)
+    if extra.startswith("cuda"):
+        assert re.search(rf"^cupy-{extra}x==13\.", done.stdout, re.MULTILINE)

@@ -20,7 +20,7 @@ class Backend(Protocol):
     spec: SsdSpec with the thresholds in force.   priors: (P, 4) float32 cx cy w h in 0..1.
     in_flight: batches between `submit` and `collect` that keep the device or the cores busy.
     max_batch: images in one call; 0 when any.   on_gpu: whether the steps run there.
-    precision: what most of the network is computed in.   description: engine and device, for a report.
+    precision: what float layers of the network are computed in.   description: engine and device, for a report.
     allocate: shape -> page-locked uint8 array or None, for sources to read frames into; None on the CPU.
     """
 

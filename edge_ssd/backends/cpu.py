@@ -16,6 +16,9 @@ from . import cpu_steps
 from .batch_result import BatchResult, ImageResult
 from .heads import arrange_heads
 
+# As large as most cameras' frames: what a step keeps for the next frame is then large enough.
+_WARM_UP_SIZE = (720, 1280)
+
 
 class CpuBackend:
     """Pixels to rows on the CPU, in three steps.
@@ -25,8 +28,8 @@ class CpuBackend:
     in_flight: batches that pay, 1: a second one would only wait.   max_batch: images in one call; 0
     when any.   allocate: None, frames may lie anywhere.
 
-    Runs the network once on zeros, so that an output that does not fit the spec is refused here
-    (ValueError) and the first frame is not the slow one.
+    Runs the network on zeros, so that an output that does not fit the spec is refused here (ValueError), and then all
+    steps on a black frame, so that the first real one takes no longer than those that follow.
     """
 
     in_flight = 1
@@ -38,6 +41,7 @@ class CpuBackend:
         self.priors = make_priors(spec)
         self._batch = np.zeros((1, 3, *spec.input.size), engine.input_dtype)
         self.infer(self._batch)
+        self.submit([Frame(np.zeros((*_WARM_UP_SIZE, 3), np.uint8))])
 
     @property
     def max_batch(self) -> int:

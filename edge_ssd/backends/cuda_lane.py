@@ -45,9 +45,8 @@ class Lane:
         nbytes = size * FRAME_DESCRIPTOR.itemsize
         self._host_descriptors = device.page_locked(nbytes)[0].view(FRAME_DESCRIPTOR)
         self._descriptors = device.empty((nbytes,), np.uint8)
-        self._described: list[tuple | None] = [
-            None
-        ] * size  # what the descriptor of each image says, but for addresses
+        # What the descriptor of each image says, but for addresses.
+        self._described: list[tuple | None] = [None] * size
         self.batch = device.empty((size, 3, *spec.input.size), engine.input_dtype)
         # One block, so that one copy brings it back.
         row_bytes, count_bytes = _padded(size * settings.max_detections * 24), _padded(size * 8)

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..engines.choice import wanted_precision
-from ..engines.onnx_model import refuse_memory_addresses
 from ..files import StrPath
 from ..machine.gpu import gpu_info
 from ..model_files.manifest import precision_of
+from ..model_files.onnx_file import refuse_memory_addresses
 
 OURS, PEER = "edge_ssd", "peer"
 

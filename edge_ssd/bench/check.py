@@ -117,6 +117,6 @@ def _expected(
     blob = preprocess(images[0], spec)[0].astype(np.float32)
     engine = OnnxRuntimeEngine(model, spec, threads=1)
     with Detector(CpuBackend(engine, spec)) as detector:
-        heads = engine.infer(blob.astype(engine.input_dtype))
+        heads = tuple(head.copy() for head in engine.infer(blob.astype(engine.input_dtype)))
         found = [detector.detect(image) for image in images]
     return _Expected(blob, heads, [(one.boxes, one.scores, one.labels) for one in found])

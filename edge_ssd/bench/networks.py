@@ -12,8 +12,6 @@ from ..files import StrPath
 from ..spec import SsdSpec
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from ..networks.ssd import Ssd
 
 # Columns of conf, background included, by architecture: those of COCO in each.
@@ -41,12 +39,12 @@ def random_network(arch: str) -> tuple[Ssd, SsdSpec]:
     return model, model.spec([f"class {i}" for i in range(1, columns)])
 
 
-def raise_background(network: nn.Module, amount: float) -> None:
+def raise_background(network: Ssd, amount: float) -> None:
     """Adds `amount` to the background logit of every default box, in place, also in a network that is prepared for
     inference or lies on a GPU: the bias of the last convolution of each predictor."""
     for predictor in network.head.classification_head.module_list:
-        last = [layer for layer in predictor.modules() if getattr(layer, "bias", None) is not None][-1]
-        last.bias.data.view(-1, network.num_classes)[:, 0] += amount
+        bias = [values for name, values in predictor.named_parameters() if name.endswith("bias")][-1]
+        bias.data.view(-1, network.num_classes)[:, 0] += amount
 
 
 def offsets_to_one_place(priors: np.ndarray) -> np.ndarray:

@@ -94,7 +94,8 @@ class PeerRunner(ABC):
             return boxes, best, labels
         corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
         threshold = self._spec.postprocess.iou_threshold
-        kept = cv2.dnn.NMSBoxesBatched(corners, best, labels, self._threshold, threshold)
+        nms: Any = cv2.dnn.NMSBoxesBatched  # arrays in, an array out, where its stub has sequences
+        kept = nms(corners, best, labels, self._threshold, threshold)
         kept = kept[np.argsort(-best[kept], kind="stable")][: self._spec.postprocess.max_detections]
         return boxes[kept], best[kept], labels[kept]
 
@@ -111,7 +112,8 @@ class OpenCvRunner(PeerRunner):
 
     def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         self._net.setInput(blob)
-        return self._net.forward(self._outputs)
+        loc, conf = self._net.forward(self._outputs)
+        return loc, conf
 
 
 class OpenVinoRunner(PeerRunner):
@@ -204,10 +206,8 @@ class TorchvisionRunner:
 
         try:
             import torchvision
-        except (
-            ImportError,
-            RuntimeError,
-        ) as error:  # RuntimeError: its operators were built for another torch
+        # RuntimeError: its operators were built for another torch.
+        except (ImportError, RuntimeError) as error:
             raise ImportError(f"torchvision is installed and cannot be used ({error})") from error
         network, spec = load_model(model, trust_checkpoint)
         builder = getattr(torchvision.models.detection, spec.name, None)
@@ -267,7 +267,7 @@ def for_opencv(model: StrPath) -> np.ndarray:
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
     graph.graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.float32(value), name) for name, value in constants.items()
+        onnx.numpy_helper.from_array(np.array(value, np.float32), name) for name, value in constants.items()
     )
     return np.frombuffer(graph.SerializeToString(), np.uint8)
 

@@ -94,7 +94,9 @@ def _draw_latency(axes: Axes, rows: list[dict[str, Any]], model: dict[str, Any])
     for row in rows:
         counts, edges = row["histogram_ms"]["counts"], row["histogram_ms"]["edges"]
         total = sum(counts) or 1
-        axes.stairs([count / total for count in counts], edges, label=row_name(row), **_line(row))
+        axes.stairs(
+            [count / total for count in counts], edges, label=row_name(row), linestyle=_line_style(row)
+        )
     axes.set(
         xlabel="age of a frame at its detections, milliseconds", ylabel="share of the frames", xscale="log"
     )
@@ -105,7 +107,7 @@ def _draw_time(axes: Axes, rows: list[dict[str, Any]], model: dict[str, Any]) ->
     """Frames per second of each turn."""
     for row in rows:
         seconds, fps = zip(*row["fps_over_time"])
-        axes.plot(seconds, fps, marker=".", label=row_name(row), **_line(row))
+        axes.plot(seconds, fps, marker=".", label=row_name(row), linestyle=_line_style(row))
     axes.set(xlabel="seconds since the start", ylabel="frames per second", yscale="log")
     _plain_numbers(axes.yaxis)
 
@@ -116,8 +118,8 @@ def _plain_numbers(axis: Axis) -> None:
         set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _line(row: dict[str, Any]) -> dict[str, str]:
-    return {"linestyle": "-" if row["kind"] == "edge_ssd" else ":"}
+def _line_style(row: dict[str, Any]) -> str:
+    return "-" if row["kind"] == "edge_ssd" else ":"
 
 
 def _name_rows(axes: Axes, rows: list[dict[str, Any]]) -> None:

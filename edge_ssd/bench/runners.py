@@ -68,15 +68,15 @@ class DetectorRunner:
             trust_engine=trust_engine,
             trust_checkpoint=trust_checkpoint,
         )
-        self._use(load_backend(model, options), batch)
-
-    def _use(self, backend: Any, batch: int) -> None:
-        self._backend, self._batch = backend, batch
-        self._parts = getattr(backend, "backends", [backend])  # each with an engine of its own
+        self._backend, self._batch = self._loaded(model, options), batch
+        self._parts = getattr(self._backend, "backends", [self._backend])  # each with an engine of its own
         self.in_flight = len(self._parts)
-        self._detector = Detector(backend)
+        self._detector = Detector(self._backend)
         self.description = self._detector.description
         self._network: Callable[[int], None] | None = None
+
+    def _loaded(self, model: StrPath, options: DetectorOptions) -> Any:
+        return load_backend(model, options)
 
     def detect(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See Runner."""
@@ -153,36 +153,22 @@ def _infer(engine, batch, calls):
 class TorchCpuRunner(DetectorRunner):
     """A checkpoint through this package's torch engine on the CPU, also where there is a GPU."""
 
-    def __init__(
-        self,
-        model: StrPath,
-        score_threshold: float,
-        batch: int = 1,
-        threads: int = 0,
-        trust_checkpoint: bool = False,
-    ) -> None:
+    def _loaded(self, model: StrPath, options: DetectorOptions) -> Any:
         from ..backends.cpu import CpuBackend
         from ..engines.torch_engine import TorchEngine
 
-        engine, spec = TorchEngine.open(model, threads, trust_checkpoint)
-        options = DetectorOptions(score_threshold=score_threshold)
-        self._use(CpuBackend(engine, options.applied_to(spec)), batch)
+        engine, spec = TorchEngine.open(model, options.threads, options.trust_checkpoint)
+        return CpuBackend(engine, options.applied_to(spec))
 
 
 class TorchCudaRunner(DetectorRunner):
     """A checkpoint through this package's torch engine on the GPU. Raises ValueError where it would run on the CPU."""
 
-    def __init__(
-        self,
-        model: StrPath,
-        score_threshold: float,
-        batch: int = 1,
-        threads: int = 0,
-        trust_checkpoint: bool = False,
-    ) -> None:
-        super().__init__(model, score_threshold, batch, threads, trust_checkpoint=trust_checkpoint)
-        if not self._backend.on_gpu:
+    def _loaded(self, model: StrPath, options: DetectorOptions) -> Any:
+        backend = super()._loaded(model, options)
+        if not backend.on_gpu:
             raise ValueError("torch or CuPy cannot use the GPU here; edge-ssd doctor says what is missing")
+        return backend
 
 
 def open_runner(candidate: Any, **options: Any) -> Runner:

@@ -56,7 +56,7 @@ def add_trust_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-engine",
         action="store_true",
-        help="run an engine that was built version-compatible: it holds code of its own",
+        help="run an engine that was built with --version-compatible: it is a program that TensorRT runs on the host",
     )
     add_trust_checkpoint_argument(parser)
 
@@ -66,7 +66,7 @@ def add_trust_checkpoint_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
-        help="read a checkpoint from elsewhere with a torch before 2.10, in which a file can do what it likes",
+        help="read a checkpoint from elsewhere with a torch before 2.10, where a file can run code or corrupt memory",
     )
 
 
@@ -113,7 +113,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def _number(text):
+def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:

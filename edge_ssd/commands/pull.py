@@ -6,6 +6,7 @@ import argparse
 from shlex import quote
 
 from . import new_parser
+from .options import add_trust_checkpoint_argument
 
 DESCRIPTION = """\
 Download torchvision's COCO weights, check their hash and write them as NAME.onnx with its spec: 90 category names, of
@@ -23,6 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("name", metavar="NAME", help="ssd300-coco (140 MB) or ssdlite320-coco (14 MB)")
     parser.add_argument("--out", default=".", metavar="DIR", help="where to write; default: here")
     parser.add_argument("--url", default="", metavar="U", help="another address of the same file")
+    add_trust_checkpoint_argument(parser)
     parser.set_defaults(main=main)
 
 
@@ -30,7 +32,7 @@ def main(arguments: argparse.Namespace) -> int:
     """Downloads and converts; returns the exit code. Known errors come out as exceptions."""
     from ..training.published import PUBLISHED, pull
 
-    path, weights = pull(arguments.name, arguments.out, arguments.url)
+    path, weights = pull(arguments.name, arguments.out, arguments.url, trusted=arguments.trust_checkpoint)
     print(f"{path} and {path.with_suffix('.json').name}")
     print(f"from {weights}; to train on other classes from them:")
     print(f"edge-ssd train --arch {PUBLISHED[arguments.name].arch} --weights {quote(str(weights))} ...")

@@ -151,7 +151,13 @@ def _torch() -> Finding:
     try:
         version = importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        version = "of unknown version"
+        return Finding("PyTorch", True, "of unknown version")
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers and tuple(map(int, numbers.groups())) < (2, 10):
+        advice = (
+            "before 2.10 it refuses checkpoints from elsewhere, which it cannot read safely: see SECURITY.md"
+        )
+        return Finding("PyTorch", True, version, advice)
     return Finding("PyTorch", True, version)
 
 

@@ -12,7 +12,7 @@ class Engine(Protocol):
     """What a backend asks of an engine.
 
     input_dtype: float32 or float16, what `infer` takes.   max_batch: images in one call; 0 when any.
-    precision: what most of it is computed in, "fp32", "bf16", "fp16" or "int8".
+    precision: what its float layers are computed in, "fp32", "bf16" or "fp16".
     description: engine, version and device, for a report.
     """
 

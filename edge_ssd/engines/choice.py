@@ -57,13 +57,13 @@ def choose_cpu_engine(path: StrPath, engine: str = "auto", precision: str = "aut
     Whether the engine can be opened is for who opens it to say. Raises ValueError for bf16 in ONNX Runtime, which
     has none, and for an EDGE_SSD_PRECISION that is no precision.
     """
-    if engine == "onnxruntime":
+    wanted = wanted_precision(precision)
+    if engine == "onnxruntime":  # whatever the environment prefers
         if precision == "bf16":
             raise ValueError(
                 "precision: ONNX Runtime computes in fp32 alone; bf16 needs --engine openvino, or auto"
             )
         return CpuEngine("onnxruntime", "fp32")
-    wanted = wanted_precision(precision)
     if engine == "auto" and not _is_faster_in_openvino(path, wanted):
         return CpuEngine("onnxruntime", "fp32")
     if wanted == "auto":
@@ -100,12 +100,15 @@ def openvino_precisions() -> tuple[str, ...]:
 def usable_cpu_engines(precision: str = "auto") -> list[CpuEngine]:
     """Every CpuEngine of a precision that works on this machine, or of all for "auto"; ONNX Runtime first.
 
-    precision: of PRECISIONS, see `choose_cpu_engine`.
+    precision: of PRECISIONS, see `choose_cpu_engine`. Raises ValueError where no engine here computes in it.
     """
     engines = [CpuEngine("onnxruntime", "fp32")] if find_spec("onnxruntime") else []
     engines += [CpuEngine("openvino", name) for name in openvino_precisions()]
     wanted = wanted_precision(precision)
-    return [engine for engine in engines if wanted in ("auto", engine.precision)]
+    found = [engine for engine in engines if wanted in ("auto", engine.precision)]
+    if engines and not found:
+        raise ValueError(f"precision: nothing on this machine computes in {wanted}; take --precision fp32")
+    return found
 
 
 def resolve_in_flight(in_flight: int, threads: int) -> int:

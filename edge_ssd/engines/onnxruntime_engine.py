@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,19 @@ import onnxruntime
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
+from ..model_files.onnx_file import refuse_memory_addresses
 from ..spec import SsdSpec
-from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
+from .onnx_model import check_input, check_outputs, filled_up
 
 # Idle threads poll for this long, then sleep. By default (releases that do not know the option keep it) they poll
 # from one frame to the next: at 30 frames a second SSDLite320 took 50 ms of CPU time a frame instead of 18, no
 # faster; beside a busy process it took 90 ms instead of 45.
-# Measured beside it and left as they are, frame time by that of the defaults: bound inputs and outputs 1.00, threads
-# tied to cores 1.01, denormals as zero 1.02, no memory pattern 1.02, no arena 1.03, no channel-blocked layout 2.5.
+# Measured beside it and left as they are, frame time by that of the defaults: threads tied to cores 1.01,
+# denormals as zero 1.02, no memory pattern 1.02, no arena 1.03, no channel-blocked layout 2.5.
 _SPIN_US = 200
+
+# Batch sizes that have arrays of their own, the latest ones.
+_MOST_SIZES = 4
 
 INPUT_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
 
@@ -45,23 +50,62 @@ class OnnxRuntimeEngine:
         check_outputs(path, spec, [output.name for output in self._session.get_outputs()])
         self._input_name = spec.input.name
         self._output_names = [spec.outputs.loc, spec.outputs.conf]
+        self._bound: dict[int, _Bound] = {}  # by batch size
         self.description = f"ONNX Runtime {onnxruntime.__version__}, CPU"
 
     def infer(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(B, 3, H, W) -> the outputs `loc` and `conf` as the graph has them, first axis B."""
+        """(B, 3, H, W) -> the outputs `loc` and `conf` as the graph has them, valid until the next call."""
         if self._session is None:
             raise ValueError("the engine is closed")
-        feeds = {self._input_name: filled_up(batch, self.max_batch)}
-        loc, conf = run_session(self._session, self._output_names, feeds, self._path)
+        whole = filled_up(batch, self.max_batch)
+        bound = self._bound.get(len(whole)) or self._bind(self._session, whole)
+        bound.run(whole, self._path)
+        loc, conf = bound.outputs
         return loc[: len(batch)], conf[: len(batch)]
 
     def share(self) -> OnnxRuntimeEngine:
         """See SharedEngine: a session may be run by several threads."""
-        return copy(self)
+        other = copy(self)
+        other._bound = {}
+        return other
+
+    def _bind(self, session: onnxruntime.InferenceSession, batch: np.ndarray) -> _Bound:
+        if len(self._bound) == _MOST_SIZES:
+            self._bound.pop(next(iter(self._bound)))
+        outputs = run_session(session, self._output_names, {self._input_name: batch}, self._path)
+        bound = _Bound(session, self._input_name, dict(zip(self._output_names, outputs)))
+        self._bound[len(batch)] = bound
+        return bound
 
     def close(self) -> None:
         """Frees the session, once those that share it are closed, too."""
+        self._bound.clear()
         self._session = None
+
+
+class _Bound:
+    """Calls of one batch size, whose outputs lie in the same arrays each time: nothing is allocated for a frame.
+
+    outputs: {name: array}, what a first call gave.
+    """
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, input_name: str, outputs: dict[str, np.ndarray]
+    ) -> None:
+        self._session, self._input_name = session, input_name
+        self.outputs = tuple(outputs.values())
+        self._binding = session.io_binding()
+        for name, array in outputs.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._batch: np.ndarray | None = None  # that is bound
+
+    def run(self, batch: np.ndarray, path: StrPath) -> None:
+        """Fills `outputs` for a batch. Raises ValueError naming the model file when the network fails."""
+        with _failures_named(path):
+            if batch is not self._batch:
+                self._batch = np.ascontiguousarray(batch)
+                self._binding.bind_cpu_input(self._input_name, self._batch)
+            self._session.run_with_iobinding(self._binding)
 
 
 def open_session(path: StrPath, threads: int = 0) -> onnxruntime.InferenceSession:
@@ -98,10 +142,16 @@ def new_session(model: str | bytes, threads: int = 0, optimise: bool = True) -> 
 
 def run_session(
     session: onnxruntime.InferenceSession, names: Sequence[str], feeds: dict[str, np.ndarray], path: StrPath
-) -> list[Any]:
+) -> Sequence[Any]:
     """The outputs `names` of a session. Raises ValueError naming the model file when the network fails."""
-    try:
+    with _failures_named(path):
         return session.run(names, feeds)
+
+
+@contextmanager
+def _failures_named(path):
+    try:
+        yield
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
         raise ValueError(f"{path}: the network fails in ONNX Runtime ({_reason(error)})") from error
 

@@ -16,8 +16,9 @@ from openvino.frontend import FrontEndManager
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
+from ..model_files.onnx_file import refuse_memory_addresses
 from ..spec import SsdSpec
-from .onnx_model import check_input, check_outputs, filled_up, refuse_memory_addresses
+from .onnx_model import check_input, check_outputs, filled_up
 
 # OpenVINO's names for what it computes float32 layers in, by ours.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}

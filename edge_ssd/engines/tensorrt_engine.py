@@ -70,7 +70,7 @@ class TensorRtEngine:
     ) -> None:
         spec, manifest = file.spec, file.manifest
         self._trt, self._path, self._spec = trt, Path(path), spec
-        self.precision = manifest.precision
+        self.precision = "fp32" if manifest.precision == "fp32" else "fp16"
         self.description = f"{FLAVOURS[manifest.flavour]} {trt.__version__}, {manifest.precision}, {gpu_name}"
         self._runtime: Any
         self._engine: Any
@@ -81,9 +81,8 @@ class TensorRtEngine:
         self._batch_sizes = self._profiles()
         self.max_batch = max(most for _, most in self._batch_sizes)
         self._contexts: dict[int, Any] = {}  # by batch size
-        self._bindings: dict[
-            tuple[int, tuple[int, ...]], _Binding
-        ] = {}  # by address and shape of the batch array
+        # By address and shape of the batch array.
+        self._bindings: dict[tuple[int, tuple[int, ...]], _Binding] = {}
         self._bound: dict[int, _Binding] = {}  # binding whose addresses the context of a batch size has
         self._latest: Any = None  # context of the latest call
 

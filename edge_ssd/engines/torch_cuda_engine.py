@@ -58,9 +58,8 @@ class TorchCudaEngine:
         self._spec = spec
         with _memory_error():
             self._network: Any = prepare(network, half).to(self._device)
-        self._bindings: dict[
-            tuple[int, tuple[int, ...]], _Binding
-        ] = {}  # by address and shape of the batch array
+        # By address and shape of the batch array.
+        self._bindings: dict[tuple[int, tuple[int, ...]], _Binding] = {}
         self._streams = {}  # torch's view of CuPy's, by pointer
         self._graphs = WeakSet()
         self._pool: Any = None  # of the memory that all graphs share; see `capture`
@@ -152,11 +151,11 @@ class TorchCudaEngine:
             raise ValueError(
                 f"batch: expected C-contiguous {self.input_dtype} {wanted}, got {batch.dtype} {batch.shape}"
             )
-        outputs = tuple(
+        loc, conf = (
             torch.empty(shape, dtype=dtype, device=self._device)
             for shape, dtype in zip(self.output_shapes(len(batch)).values(), self._dtypes)
         )
-        binding = _Binding(batch, torch.from_dlpack(batch), outputs)
+        binding = _Binding(batch, torch.from_dlpack(batch), (loc, conf))
         self._bindings[batch.data.ptr, batch.shape] = binding
         return binding
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -17,11 +18,14 @@ _TOLERANCE = 0.02
 # More than the largest layers of an SSD take: its free memory is what the next ones are given.
 _POISONED_BYTES = 64 << 20
 
+Network = TypeVar("Network", bound=nn.Module)
+
 
 class Convolution(nn.Module):
     """A convolution, the batch norm behind it folded in, and the ReLU behind that.
 
-    conv: nn.Conv2d.   norm: nn.BatchNorm2d as it is in evaluation, or None.   relu: whether one follows.
+    conv: nn.Conv2d, its padding in numbers.   norm: nn.BatchNorm2d as it is in evaluation, or None.
+    relu: whether one follows.
     is_fused: cuDNN does convolution, bias and ReLU in one kernel; see `fuse_relu`.
     """
 
@@ -29,7 +33,8 @@ class Convolution(nn.Module):
         super().__init__()
         weight, bias = _folded(conv, norm)
         self.weight, self.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
-        self.geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        # Any, since the padding of an nn.Conv2d may be text, too; that of a plain one is not.
+        self.geometry: tuple[Any, ...] = (conv.stride, conv.padding, conv.dilation, conv.groups)
         self.relu = relu
         self.is_fused = False
 
@@ -42,7 +47,7 @@ class Convolution(nn.Module):
         return functional.relu_(x) if self.relu else x
 
 
-def prepare(network: nn.Module, half: bool = False) -> nn.Module:
+def prepare(network: Network, half: bool = False) -> Network:
     """The network for inference, changed in place: convolutions folded, weights in channels-last order.
 
     half: weights in float16. What a network computes in float32 of its own accord stays that.
@@ -51,7 +56,8 @@ def prepare(network: nn.Module, half: bool = False) -> nn.Module:
     _fold_children(network)
     if half:
         network.half()
-    return network.to(memory_format=torch.channels_last)
+    # The annotations of Module.to leave out what its documentation has.
+    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 @torch.inference_mode()

@@ -75,11 +75,11 @@ def versions() -> dict[str, str]:
 def commit(root: Path) -> str:
     """The commit of a checkout, with "+ changes" when files differ from it. Without git, and of an installed package,
     which may lie inside somebody else's checkout: what the environment's EDGE_SSD_COMMIT says, else "unknown"."""
-    if not (root / ".git").exists():
-        return os.environ.get("EDGE_SSD_COMMIT") or "unknown"
-    found = output_of("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
-    changed = found and output_of("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
-    return (found + (" + changes" if changed else "")) or "unknown"
+    found = changed = ""
+    if (root / ".git").exists():
+        found = output_of("git", "-C", str(root), "rev-parse", "--short=12", "HEAD")
+        changed = found and output_of("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    return (found + (" + changes" if changed else "")) or os.environ.get("EDGE_SSD_COMMIT") or "unknown"
 
 
 def clock_mhz() -> list[float]:

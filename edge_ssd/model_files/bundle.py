@@ -18,6 +18,7 @@ from ..files import StrPath, file_sha256, replacing
 from ..machine.gpu import gpu_info
 from ..spec import SsdSpec
 from .manifest import Running, check_manifest, manifest_path, read_manifest
+from .onnx_file import refuse_memory_addresses
 
 FORMAT = "edge_ssd-bundle/1"
 _INDEX = "bundle.json"
@@ -104,11 +105,11 @@ def _files_of(model: Path, engines: list[Path]) -> dict[str, Path]:
     found = {path.name: path for path in (model, spec_path)}
     suffixes = (".onnx", ".json", ".engine", ".html")
     found |= {path.name: path for path in model.parent.glob(f"{model.stem}.*") if path.suffix in suffixes}
-    found = {
-        name: path
-        for name, path in found.items()
-        if not name.endswith(".engine") or manifest_path(path).is_file()
-    }
+    for engine in [path for name, path in found.items() if name.endswith(".engine")]:
+        if not manifest_path(engine).is_file():
+            del found[engine.name]
+        elif _is_program(engine):
+            del found[engine.name], found[manifest_path(engine).name]
     for path in [path for path in found.values() if path.suffix == ".onnx"]:
         found |= _weights_of(path)
     if spec.priors.file:
@@ -118,13 +119,26 @@ def _files_of(model: Path, engines: list[Path]) -> dict[str, Path]:
             )
         found[_inside(spec.priors.file)] = Path(spec.folder, spec.priors.file)
     for engine in engines:
-        read_manifest(engine)  # says what is missing
+        if _is_program(engine):
+            raise ValueError(
+                f"{engine}: was built version-compatible, so it holds a program, which does not run from a bundle; "
+                "build it without --version-compatible"
+            )
         found |= {engine.name: engine, manifest_path(engine).name: manifest_path(engine)}
     return found
 
 
+def _is_program(engine: Path) -> bool:
+    """Whether an engine would run code of its own; such a one does not go into a bundle, and that is said."""
+    is_program = read_manifest(engine).manifest.version_compatible  # says what is missing
+    if is_program:
+        _log.warning("%s: not packed: it was built version-compatible, so it holds a program", engine)
+    return is_program
+
+
 def _weights_of(model: Path) -> dict[str, Path]:
     """{name in the bundle: path} of the files outside of an ONNX model that hold weights of it."""
+    refuse_memory_addresses(model)
     found = {}
     for location in _external_locations(model):
         if not _stays_inside(location):
@@ -172,6 +186,14 @@ def open_bundle(path: StrPath, cache: StrPath | None = None) -> Path:
     chosen = next((name for name in order if _runs_here(folder / name)), index["model"])
     _log.info("%s: runs %s", path, chosen)
     return folder / chosen
+
+
+def is_unpacked(path: StrPath) -> bool:
+    """Whether a file lies where `open_bundle` unpacks: whoever names it has it from a bundle."""
+    try:
+        return Path(path).resolve().is_relative_to(_cache_folder().resolve())
+    except RuntimeError:  # no home, so no such folder
+        return False
 
 
 def _cache_folder() -> Path:

@@ -40,7 +40,7 @@ def save_checkpoint(path: StrPath, model: Ssd, spec: SsdSpec, **state: Any) -> N
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the new name on an empty file
-        sign(path)
+            sign(path, temporary)
     except RuntimeError as error:  # what torch makes of a full disk
         kept = "; the last one stays" if Path(path).exists() else ""
         raise OSError(f"{path}: could not be written{kept}. Is the disk full? ({error})") from error

@@ -31,7 +31,7 @@ def check_trusted(path: StrPath, trusted: bool = False) -> None:
     if trusted or is_safe() or _is_own(path):
         return
     raise ValueError(
-        f"{path}: comes from elsewhere, and torch {torch.__version__} cannot keep a file from doing harm "
+        f"{path}: comes from elsewhere, and torch {torch.__version__} does not load it safely "
         "(CVE-2025-32434, CVE-2026-24747). Install torch 2.10 or newer; or export the checkpoint where that is: "
         "edge-ssd export; or, if you trust who made it: --trust-checkpoint, "
         "Detector.load(..., trust_checkpoint=True)"
@@ -40,24 +40,41 @@ def check_trusted(path: StrPath, trusted: bool = False) -> None:
 
 def is_safe() -> bool:
     """Whether this torch reads any file without doing what the file says."""
-    return torch.__version__ >= SAFE_TORCH
+    # TorchVersion gets its operators when torch is imported, which no checker sees.
+    return torch.__version__ >= SAFE_TORCH  # pyright: ignore[reportOperatorIssue]
 
 
-def sign(path: StrPath) -> None:
-    """Notes beside a checkpoint that this user wrote it; where this torch needs no such note, nothing."""
+def sign(path: StrPath, content: StrPath) -> None:
+    """Notes beside the checkpoint `path` that this user wrote it; where this torch needs no such note, nothing.
+
+    content: the file that is about to take the name `path`. What has it now stays noted, too: a power cut between the
+    two leaves one's own checkpoint, whichever it is.
+    """
     if is_safe():
         return
     # Without a home that can be written to, the checkpoint is one from elsewhere.
-    with suppress(OSError), replacing(_note_of(path)) as temporary:
-        temporary.write_text(_signature(path, _key(may_make=True)) + "\n")
+    with suppress(OSError, RuntimeError):
+        lines = [_signature(content, _key(may_make=True)), *_noted(path)[:1]]
+        with replacing(_note_of(path)) as temporary:
+            temporary.write_text("\n".join(lines) + "\n")
 
 
 def _is_own(path: StrPath) -> bool:
-    try:
-        found = _note_of(path).read_text(encoding="ascii").strip()
-        return hmac.compare_digest(found, _signature(path, _key()))
-    except (OSError, UnicodeDecodeError):
+    noted = _noted(path)
+    if not noted:
         return False
+    try:
+        signature = _signature(path, _key())
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        return False
+    return any(hmac.compare_digest(line, signature) for line in noted)
+
+
+def _noted(path: StrPath) -> list[str]:
+    try:
+        return _note_of(path).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _note_of(path: StrPath) -> Path:
@@ -77,6 +94,9 @@ def _key(may_make: bool = False) -> bytes:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
                 file.write(secrets.token_bytes(_KEY_BYTES))
+    status = path.stat()
+    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & 0o077):
+        raise OSError(f"{path}: expected a file that its owner alone, this user, can read")
     key = path.read_bytes()
     if len(key) != _KEY_BYTES:  # one that others could guess
         raise OSError(f"{path}: expected {_KEY_BYTES} bytes, got {len(key)}")

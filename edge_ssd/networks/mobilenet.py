@@ -64,20 +64,20 @@ class MobileNetBase(nn.Module):
     def __init__(self, finest_stride: int = 16, reduced_tail: bool = True) -> None:
         super().__init__()
         blocks = mobilenet_v3_large(reduced_tail)
-        layers = [conv_norm(3, STEM, 3, stride=2, activation=nn.Hardswish)]
-        channels = STEM
+        stem = conv_norm(3, STEM, 3, stride=2, activation=nn.Hardswish)
+        layers, channels = [], STEM
         for block in blocks:
             layers.append(InvertedResidual(channels, block))
             channels = block.out
-        layers.append(conv_norm(channels, 6 * channels, 1, activation=nn.Hardswish))
+        last = conv_norm(channels, 6 * channels, 1, activation=nn.Hardswish)
         # torchvision's two parts: cut inside the block that leaves stride 16, behind its expansion.
-        cut = STRIDED_BLOCKS[16] + 1  # the stem comes first
+        cut = STRIDED_BLOCKS[16]
         self.features = nn.Sequential(
-            nn.Sequential(*layers[:cut], layers[cut].block[0]),
-            nn.Sequential(layers[cut].block[1:], *layers[cut + 1 :]),
+            nn.Sequential(stem, *layers[:cut], layers[cut].block[0]),
+            nn.Sequential(layers[cut].block[1:], *layers[cut + 1 :], last),
         )
         taps = [STRIDED_BLOCKS[stride] for stride in (4, 8, 16) if stride >= finest_stride]
-        self.fine_taps = tuple(tap + 1 for tap in taps[:-1])
+        self.fine_taps = tuple(tap + 1 for tap in taps[:-1])  # the stem comes first
         # With maps of stride 8 the boxes of five maps cover the whole input.
         extras = EXTRAS if finest_stride == 16 else EXTRAS[:2]
         widths = (6 * channels, *extras)
@@ -88,11 +88,11 @@ class MobileNetBase(nn.Module):
     def forward(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """(B, 3, H, W) -> list of maps, finest first."""
         maps, x = [], batch
-        for index, layer in enumerate(self.features[0]):
-            if index in self.fine_taps:
+        for index, layer in enumerate(self.features[0].children()):
+            if isinstance(layer, InvertedResidual) and index in self.fine_taps:
                 x = layer.block[0](x)
                 maps.append(x)
-                for part in layer.block[1:]:
+                for part in list(layer.block)[1:]:
                     x = part(x)
             else:
                 x = layer(x)

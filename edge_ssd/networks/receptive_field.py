@@ -92,7 +92,7 @@ def _through(module: nn.Module, field: Field) -> Field:
     if not isinstance(module, (nn.Conv2d, nn.MaxPool2d)):
         return field
     kernel, stride, padding, dilation = (
-        value if isinstance(value, int) else value[0]
+        value if isinstance(value, int) else int(value[0])
         for value in (module.kernel_size, module.stride, module.padding, module.dilation)
     )
     return field.after(kernel, stride, padding, dilation)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ..spec import InputSpec, OutputSpec, PostprocessSpec, PriorLevel, PriorSpec, SsdSpec
+from .heads import SsdHead
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Ssd(nn.Module):
         self,
         layout: Layout,
         backbone: nn.Module,
-        head: nn.Module,
+        head: SsdHead,
         num_classes: int,
         options: Mapping[str, Any] | None = None,
         neck: nn.Module | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -15,9 +15,12 @@ _CONV5 = (512, 512, 512)
 # Index in `features` of conv3_3's ReLU.
 _CONV3_3 = 15
 
-# The extra layers: channels of the 1 x 1 and of the second convolution, and that one's arguments.
-_HALVE = {"kernel_size": 3, "stride": 2, "padding": 1}
-_SHRINK = {"kernel_size": 3}
+# (kernel, stride, padding)
+Geometry = tuple[int, int, int]
+
+# The extra layers: channels of the 1 x 1 and of the second convolution, and that one's Geometry.
+_HALVE = (3, 2, 1)
+_SHRINK = (3, 1, 0)
 SSD300_EXTRAS = ((256, 512, _HALVE), (128, 256, _HALVE), (128, 256, _SHRINK), (128, 256, _SHRINK))
 # Maps 64 32 16 8 4 2 1: the last 4 x 4 kernel, padded by 1, goes from 2 x 2 to 1 x 1 (as the authors' SSD512 has it).
 SSD512_EXTRAS = (
@@ -25,7 +28,7 @@ SSD512_EXTRAS = (
     (128, 256, _HALVE),
     (128, 256, _HALVE),
     (128, 256, _HALVE),
-    (128, 256, {"kernel_size": 4, "padding": 1}),
+    (128, 256, (4, 1, 1)),
 )
 
 
@@ -37,7 +40,7 @@ class VggBase(nn.Module):
     Parameter names are those of torchvision's ssd300_vgg16.
     """
 
-    def __init__(self, extras: Sequence[tuple[int, int, Mapping[str, int]]], finest_stride: int = 8) -> None:
+    def __init__(self, extras: Sequence[tuple[int, int, Geometry]], finest_stride: int = 8) -> None:
         super().__init__()
         fine = (256,) if finest_stride == 4 else ()
         self.out_channels = (*fine, 512, 1024, *(out for _, out, _ in extras))
@@ -45,8 +48,8 @@ class VggBase(nn.Module):
         conv5 = [nn.MaxPool2d(2, 2), *_vgg_layers(512, _CONV5)]
         blocks = [nn.Sequential(*conv5, _atrous_fc())]
         channels = 1024
-        for middle, out, arguments in extras:
-            blocks.append(_extra_block(channels, middle, out, arguments))
+        for middle, out, geometry in extras:
+            blocks.append(_extra_block(channels, middle, out, geometry))
             channels = out
         self.extra = nn.ModuleList(blocks)
         self.scale_weight = _scale(512)
@@ -109,12 +112,12 @@ def _atrous_fc() -> nn.Sequential:
     )
 
 
-def _extra_block(in_channels: int, middle: int, out: int, arguments: Mapping[str, int]) -> nn.Sequential:
+def _extra_block(in_channels: int, middle: int, out: int, geometry: Geometry) -> nn.Sequential:
     return xavier_init(
         nn.Sequential(
             nn.Conv2d(in_channels, middle, 1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(middle, out, **arguments),
+            nn.Conv2d(middle, out, *geometry),
             nn.ReLU(inplace=True),
         )
     )

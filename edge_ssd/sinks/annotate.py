@@ -34,7 +34,8 @@ def to_bgr(frame: Frame) -> np.ndarray:
     if frame.pixel_format == "bgr8":
         return planes[0].copy()
     if frame.pixel_format == "nv12":
-        return cv2.cvtColorTwoPlane(*map(np.ascontiguousarray, planes), cv2.COLOR_YUV2BGR_NV12)
+        luma, chroma = map(np.ascontiguousarray, planes)
+        return cv2.cvtColorTwoPlane(luma, chroma, cv2.COLOR_YUV2BGR_NV12)
     if frame.pixel_format == "i420":
         # As OpenCV has it: below the luma, all of U and then all of V, in rows of the luma's width.
         chroma = np.concatenate([plane.ravel() for plane in planes[1:]])

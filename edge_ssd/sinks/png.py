@@ -29,7 +29,7 @@ class PngFolderSink:
         _, data = cv2.imencode(".png", result.annotated)
         try:
             with replacing(path) as partial:
-                partial.write_bytes(data)
+                partial.write_bytes(data.tobytes())
         except OSError as error:
             raise OSError(f"{path}: {error.strerror}; {self._written} pictures are kept") from error
         self._written += 1

@@ -36,7 +36,7 @@ class SnapshotSink:
         _, data = cv2.imencode(self._path.suffix, result.annotated)
         try:
             with replacing(self._path) as partial:
-                partial.write_bytes(data)
+                partial.write_bytes(data.tobytes())
         except OSError as error:
             raise OSError(f"{self._path}: {error.strerror}") from error
         self._unwritten = None

@@ -30,7 +30,8 @@ class Retriever:
         """The frame in hand as uint8 array, and how often it was copied; (None, 0) when it is broken."""
         buffer = self._allocate(self._shape) if self._allocate and self._shape else None
         try:
-            retrieved, image = self._capture.retrieve(*([] if buffer is None else [buffer]))
+            capture = self._capture
+            retrieved, image = capture.retrieve() if buffer is None else capture.retrieve(buffer)
         except cv2.error:
             return None, 0
         if not retrieved or image is None:

@@ -70,6 +70,7 @@ def _write_graph(model: torch.nn.Module, spec: SsdSpec, path: Path) -> None:
             dynamo=True,
             verbose=False,
         )
+    assert program is not None  # it is without dynamo alone
     proto = program.model_proto
     proto.producer_name = "edge_ssd"
     _strip_origins(proto)
@@ -123,7 +124,7 @@ def _compare(model: torch.nn.Module, spec: SsdSpec, path: Path) -> None:
         with torch.inference_mode():
             expected = [output.numpy() for output in model(torch.from_numpy(batch))]
         for name, wanted, found in zip(names, expected, session.run(names, {spec.input.name: batch})):
-            _check_output(name, wanted, found, spec)
+            _check_output(name, wanted, np.asarray(found), spec)
 
 
 def _check_output(name: str, wanted: np.ndarray, found: np.ndarray, spec: SsdSpec) -> None:

@@ -63,7 +63,8 @@ class Trainer:
         self.spec, self.options, self.val_set = spec, options, val_set
         self.folder = Path(folder)
         self.device = self.processes.device
-        self.model = model.to(self.device, memory_format=torch.channels_last)
+        # The annotations of Module.to leave out memory_format.
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.network = self.processes.wrapped(self.model)
         self.loss = SsdLoss(spec, background_iou=options.background_iou, mean_matches=self._mean_matches).to(
             self.device

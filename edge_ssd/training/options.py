@@ -106,7 +106,7 @@ class RunOptions:
     resume: checkpoint of the run to go on with; whatever is empty is then as it was in that run.
     weights: checkpoint of the same network to start from, of any input size and classes, a file of plain weights,
     such as torchvision's, or the name of what `edge-ssd pull` has fetched.   base_weights: torchvision's
-    classifier; see `base_weights`.   trust_checkpoint: as `trusted` of `checkpoint.load_checkpoint`.
+    classifier; see `base_weights`.   trust_checkpoint: as `trusted` of `networks.checkpoint.load_checkpoint`.
     """
 
     data: str = ""

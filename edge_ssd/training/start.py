@@ -17,7 +17,6 @@ from ..networks.checkpoint import load_checkpoint, read_weights
 from ..networks.ssd import Ssd
 from ..spec import PriorSpec, SsdSpec
 from .base_weights import load_base_weights
-from .download import cache_folder
 from .options import RunOptions, TrainOptions
 from .published import published_classes, weights_path
 
@@ -38,8 +37,7 @@ def new_model(run: RunOptions, options: TrainOptions, class_names: Sequence[str]
         spec = replace(spec, priors=_fitting(boxes, spec, options.priors))
     if run.weights:
         path = weights_path(run.weights)
-        # What lies in the cache of downloads has the hash of what was published.
-        weights, names = _read_start(path, run.trust_checkpoint or path.parent == cache_folder())
+        weights, names = _read_start(path, run.trust_checkpoint)
         _say(f"{path}: {start_from(model, weights, path, names, class_names)}")
     if run.base_weights:
         _say(

@@ -93,6 +93,15 @@ class TestSections:
         assert [r["status"] for r in report["records"]] == ["skipped"]
         assert "no time was left" in capsys.readouterr().out
 
+    def test_a_section_that_had_less_than_its_time_is_no_failure(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(
+            check, "_run_limited", lambda command, log, limit_s: f"stopped after {limit_s:.0f} s"
+        )
+        assert check.run_sections(tmp_path, ["pipeline"], total_s=60) == 0
+        (row,) = json.loads((tmp_path / "gpu_check.json").read_text())["records"]
+        assert (row["status"], row["reason"]) == ("skipped", "stopped after 60 s")
+        assert check.run_sections(tmp_path, ["pipeline"], total_s=300) == 1
+
     def test_five_files_at_most_and_all_that_was_printed_in_one(self, tmp_path, monkeypatch, capsys):
         """A section that hangs leaves what it said before."""
         started = []
@@ -178,14 +187,15 @@ class TestGpuTests:
         monkeypatch.setattr(
             check, "_shown", lambda command: ran.append(command) or (0, "9 passed in 3.00s\n")
         )
-        check.run_sanitizer(records)
+        check.run_memcheck(records)
+        check.run_racecheck(records)
         assert [(r.name, r.status) for r in records.read()] == [("memcheck", "ok"), ("racecheck", "ok")]
         assert [command[:3] for command in ran] == [
             ["/cuda/bin/compute-sanitizer", "--tool", tool] for tool in ("memcheck", "racecheck")
         ]
         monkeypatch.setattr(check.shutil, "which", lambda name, path=None: None)
-        check.run_sanitizer(records)
-        assert [r.status for r in records.read()][2:] == ["missing"] * 2
+        check.run_memcheck(records)
+        assert [r.status for r in records.read()][2:] == ["missing"]
 
     def test_the_sanitizer_has_tests_to_run(self):
         command = [

@@ -11,7 +11,13 @@ import pytest
 
 from edge_ssd import Detector, cli
 from edge_ssd.engines import choice
-from edge_ssd.engines.choice import CpuEngine, choose_cpu_engine, openvino_precisions, wanted_precision
+from edge_ssd.engines.choice import (
+    CpuEngine,
+    choose_cpu_engine,
+    openvino_precisions,
+    usable_cpu_engines,
+    wanted_precision,
+)
 from tests.conftest import ROOT
 from tests.planted import save_cat_model
 
@@ -105,6 +111,21 @@ def test_an_engine_that_is_asked_for_is_taken(machine, monkeypatch):
     # The environment says what to prefer, and ONNX Runtime has but one.
     monkeypatch.setenv("EDGE_SSD_PRECISION", "bf16")
     assert choose_cpu_engine("m.onnx", "onnxruntime") == ORT
+
+
+def test_a_precision_that_is_none_is_an_error_for_every_engine(monkeypatch):
+    monkeypatch.setenv("EDGE_SSD_PRECISION", "half")
+    for engine in ("auto", "onnxruntime", "openvino"):
+        with pytest.raises(
+            ValueError, match="EDGE_SSD_PRECISION: expected one of auto, fp32, bf16, got 'half'"
+        ):
+            choose_cpu_engine("m.onnx", engine)
+
+
+def test_a_precision_that_nothing_here_has_is_an_error(machine):
+    machine(BOTH, bf16=False)
+    with pytest.raises(ValueError, match="nothing on this machine computes in bf16; take --precision fp32"):
+        usable_cpu_engines("bf16")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from edge_ssd import Detector, cli
 from edge_ssd.bench.candidates import candidates_of
 from edge_ssd.engines import onnxruntime_engine
-from edge_ssd.engines.onnx_model import refuse_memory_addresses
+from edge_ssd.model_files.onnx_file import refuse_memory_addresses
 from tests.planted import save_cat_model
 
 ADDRESS = "*/_ORT_MEM_ADDR_/*"

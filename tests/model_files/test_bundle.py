@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from edge_ssd.cli import main
 from edge_ssd.machine.gpu import GpuInfo
 from edge_ssd.model_files import bundle
 from edge_ssd.model_files.bundle import open_bundle, write_bundle
-from edge_ssd.model_files.manifest import EngineFile
+from edge_ssd.model_files.manifest import EngineFile, read_manifest
 from edge_ssd.spec import PriorSpec
 from tests.model_files.test_manifest import MANIFEST
 from tests.onnx_graphs import save_planted_model
@@ -367,3 +368,33 @@ def test_the_command(forms, tmp_path, capsys):
     assert order in zipfile.ZipFile(out).read("README.txt").decode()
     assert main(["bundle", str(forms), "--out", str(out), "--run", "none.onnx"]) == 1
     assert "run: expected one of" in capsys.readouterr().err
+
+
+def program(folder, name="small.fp16.engine"):
+    """An engine that was built version-compatible."""
+    path = add_engine(folder, name)
+    file = read_manifest(path)
+    EngineFile(file.spec, replace(file.manifest, version_compatible=True)).save(path)
+    return path
+
+
+def test_an_engine_that_is_a_program_is_not_packed_and_that_is_said(model, tmp_path, caplog):
+    program(model.parent)
+    packed = write_bundle(model, tmp_path / "robot.zip")
+    assert not any("engine" in name for name in (*packed.names, *packed.run))
+    assert "small.fp16.engine: not packed: it was built version-compatible" in caplog.text
+    with pytest.raises(ValueError, match="holds a program, which does not run from a bundle"):
+        write_bundle(model, tmp_path / "robot.zip", [program(tmp_path / "elsewhere")])
+
+
+def test_weights_at_an_address_in_memory_are_not_packed(model, tmp_path):
+    model.write_bytes(model.read_bytes() + b"*/_ORT_MEM_ADDR_/*")
+    with pytest.raises(ValueError, match="has weights at an address in memory"):
+        write_bundle(model, tmp_path / "robot.zip")
+
+
+def test_what_lies_where_bundles_are_unpacked_is_known(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_bundle(model, tmp_path / "robot.zip")
+    assert bundle.is_unpacked(open_bundle(tmp_path / "robot.zip"))
+    assert not bundle.is_unpacked(model)

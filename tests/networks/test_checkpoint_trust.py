@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,10 +14,14 @@ from edge_ssd import Detector, cli  # noqa: E402
 from edge_ssd.networks import build_model, checkpoint_trust  # noqa: E402
 from edge_ssd.networks.checkpoint import load_checkpoint, load_model, read_weights, save_checkpoint  # noqa: E402
 from edge_ssd.networks.checkpoint_trust import is_safe  # noqa: E402
+from edge_ssd.training import published  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-SAID = r"best\.pt: comes from elsewhere, and torch 2\.5\.0a0.* cannot keep .* 2\.10 or newer; .* --trust-checkpoint"
+SAID = (
+    r"best\.pt: comes from elsewhere, and torch 2\.5\.0a0.* does not load it safely .* 2\.10 or newer; "
+    r".* --trust-checkpoint"
+)
 
 
 @pytest.fixture
@@ -130,3 +135,35 @@ def test_commands_say_the_way_out_and_take_it(foreign, old_torch, tmp_path, caps
     assert (
         cli.main(["train", "--resume", str(tmp_path / "new/last.pt"), "--epochs", "2", "--workers", "0"]) == 0
     )
+
+
+def test_a_key_that_others_may_read_proves_nothing(tmp_path, old_torch, home):
+    path = saved(tmp_path / "mine")
+    (home / "edge_ssd" / "checkpoint.key").chmod(0o644)
+    with pytest.raises(ValueError, match=SAID):
+        load_checkpoint(path)
+
+
+def test_a_power_cut_between_note_and_name_leaves_ones_own(tmp_path, old_torch, monkeypatch):
+    path = saved(tmp_path / "mine")
+    before = path.read_bytes()
+    checkpoint_trust.sign(path, Path(__file__))  # the next one is noted, and never takes the name
+    assert path.read_bytes() == before
+    load_checkpoint(path)
+
+
+def test_without_any_home_it_is_refused_in_one_line(foreign, old_torch, monkeypatch):
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setattr(checkpoint_trust.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    with pytest.raises(ValueError, match=SAID):
+        load_checkpoint(foreign)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_download_is_from_elsewhere_whatever_its_name_says(tmp_path, old_torch, monkeypatch, trusted):
+    weights = tmp_path / "ssdlite320_mobilenet_v3_large_coco-a79551df.pth"
+    weights.touch()
+    monkeypatch.setattr(published, "download", lambda *_: weights)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: {"x": torch.zeros(1)})
+    with pytest.raises(ValueError, match="expects shape" if trusted else "comes from elsewhere"):
+        published.pull("ssdlite320-coco", tmp_path, trusted=trusted)

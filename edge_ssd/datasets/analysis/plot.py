@@ -17,7 +17,7 @@ _SHEET_ROWS, _SHEET_COLUMNS = 4, 6
 def plot_statistics(statistics: DataStatistics, dataset: Dataset, path: StrPath) -> None:
     """Writes histograms of `statistics`, and annotated images spread over `dataset`, to `path`, a PNG."""
     figure = Figure(figsize=(18, 17), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2.4))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 2.4)).ravel()
     top.suptitle(f"{dataset.address}: {len(dataset)} images, {len(statistics.labels)} boxes")
     _draw_histograms(top.subplots(1, 4), statistics)
     indices = np.unique(np.linspace(0, len(dataset) - 1, _SHEET_ROWS * _SHEET_COLUMNS).round().astype(int))

@@ -31,7 +31,9 @@ def _texture(rng, image_size):
 
 
 def _clouds(rng, image_size, colors, grain):
-    middle = cv2.subtract(grain, 64)  # noise seldom leaves the middle half, which is spread over all colours
+    # Noise seldom leaves the middle half, which is spread over all colours.
+    # The stub knows no number for an array.
+    middle = cv2.subtract(grain, 64)  # pyright: ignore[reportCallIssue, reportArgumentType]
     return colored(cv2.add(middle, middle), ramp_table(colors))
 
 
