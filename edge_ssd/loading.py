@@ -90,6 +90,7 @@ def _on_cpu(engines, spec, path, options):
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if len(backends) == 1:
+        backends[0].warm_up()
         return backends[0]
     from .backends.parallel import ParallelCpuBackend
 

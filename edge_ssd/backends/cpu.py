@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ from .heads import arrange_heads
 
 # As large as most cameras' frames: what a step keeps for the next frame is then large enough.
 _WARM_UP_SIZE = (720, 1280)
+_WARM_UP_FRAMES, _WARM_UP_S = 5, 0.05
 
 
 class CpuBackend:
@@ -28,8 +30,7 @@ class CpuBackend:
     in_flight: batches that pay, 1: a second one would only wait.   max_batch: images in one call; 0
     when any.   allocate: None, frames may lie anywhere.
 
-    Runs the network on zeros, so that an output that does not fit the spec is refused here (ValueError), and then all
-    steps on a black frame, so that the first real one takes no longer than those that follow.
+    Runs the network once on zeros, so that an output that does not fit the spec is refused here (ValueError).
     """
 
     in_flight = 1
@@ -41,7 +42,6 @@ class CpuBackend:
         self.priors = make_priors(spec)
         self._batch = np.zeros((1, 3, *spec.input.size), engine.input_dtype)
         self.infer(self._batch)
-        self.submit([Frame(np.zeros((*_WARM_UP_SIZE, 3), np.uint8))])
 
     @property
     def max_batch(self) -> int:
@@ -74,6 +74,19 @@ class CpuBackend:
                 rows, (count, dropped) = self.postprocess(loc[i], conf[i])
                 images.append(ImageResult(rows, int(count), int(dropped), plan))
         return BatchResult(images, timer.latest_ms, self._broken_output(images, loc))
+
+    def warm_up(self) -> None:
+        """Runs all steps on black frames, so that the first real one takes no longer than those that follow.
+
+        Several of a fast network, whose first runs take twice the time of later ones. In the thread that is to use the
+        backend: what steps keep for the next frame is each thread's own.
+        """
+        black = Frame(np.zeros((*_WARM_UP_SIZE, 3), np.uint8))
+        end = time.monotonic() + _WARM_UP_S
+        for _ in range(_WARM_UP_FRAMES):
+            self.submit([black])
+            if time.monotonic() > end:
+                break
 
     def is_done(self, ticket: BatchResult) -> bool:
         """Whether there is nothing to wait for: always."""

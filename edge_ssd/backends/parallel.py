@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
+from threading import Barrier
 
 from ..frames import Frame
 from .batch_result import BatchResult
@@ -37,6 +38,13 @@ class ParallelCpuBackend:
             self._idle.put(backend)
         self._threads = ThreadPoolExecutor(len(backends), "edge_ssd")
         self._is_closed = False
+        barrier = Barrier(len(backends))  # so that each thread takes one
+
+        def warm_up(backend):
+            barrier.wait()
+            backend.warm_up()
+
+        list(self._threads.map(warm_up, backends))
 
     @property
     def precision(self) -> str:

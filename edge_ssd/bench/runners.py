@@ -12,6 +12,7 @@ import numpy as np
 
 from ..detector import Detector
 from ..files import StrPath
+from ..files.image import use_one_opencv_thread
 from ..loading import load_backend
 from ..options import DetectorOptions
 from ..pipeline import run_pipeline
@@ -68,6 +69,7 @@ class DetectorRunner:
             trust_engine=trust_engine,
             trust_checkpoint=trust_checkpoint,
         )
+        use_one_opencv_thread()  # as `edge-ssd run` does
         self._backend, self._batch = self._loaded(model, options), batch
         self._parts = getattr(self._backend, "backends", [self._backend])  # each with an engine of its own
         self.in_flight = len(self._parts)

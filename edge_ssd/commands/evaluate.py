@@ -41,6 +41,7 @@ def main(arguments: argparse.Namespace) -> int:
     from ..evaluation import predict, score
     from ..evaluation.errors import confusion_report, confusion_text
     from ..evaluation.report import load_coco_scorer, report_text
+    from ..files.image import use_one_opencv_thread
     from ..models import DEMO_MODEL
 
     # All that may be missing is said before the work, not after it.
@@ -51,6 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise FileNotFoundError(f"{path}: no such folder to write to")
     model = arguments.model or str(DEMO_MODEL)
     dataset = open_dataset(arguments.data, arguments.split)
+    use_one_opencv_thread()
     with Detector.load(
         model,
         score_threshold=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import logging
 import os
 import signal
@@ -114,6 +115,10 @@ def main(arguments: argparse.Namespace) -> int:
         print(f"edge-ssd run: error: {error}", file=sys.stderr)
         return 2
     targets = [*outputs, *(["window"] if arguments.show else [])]
+    if importlib.util.find_spec("cv2"):  # a GPU's frames may come without it
+        from ..files.image import use_one_opencv_thread
+
+        use_one_opencv_thread()
     with detector:
         _run(detector, address, targets, arguments)
     return 0

@@ -97,3 +97,24 @@ def test_no_array_is_allocated_for_a_frame(tmp_path, quiet):
     # What the caller gets, and the few rows that fire; a copy of a frame or of the scores would be 200 KB and more.
     assert peak - before < 64 << 10
     assert now - before < 8 << 10
+
+
+@pytest.mark.parametrize("in_flight", [1, 2])
+def test_the_first_frame_finds_everything_ready(tmp_path, in_flight):
+    """What steps keep is there when `load` returns, in every thread that works on frames."""
+    spec = grid_spec(30, 30, class_names=CLASSES)
+    conf = np.zeros((900, 81))
+    conf[:, 0] = 9
+    model = save_planted_model(tmp_path, np.zeros((900, 4)), conf, spec)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    settings = {"engine": "onnxruntime", "precision": "fp32", "threads": in_flight, "in_flight": in_flight}
+    with Detector.load(model, **settings) as detector:
+        tracemalloc.start()
+        try:
+            tickets = [detector.submit(image) for _ in range(in_flight)]
+            for ticket in tickets:
+                detector.collect(ticket)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 96 << 10
