@@ -49,7 +49,7 @@ def main(argv=None):
     with ExitStack() as stack:
         series["threads"] = turns(threads(arguments.model, stack), arguments.rounds, "threads")
     with ExitStack() as stack:
-        cases = frames_at_once(arguments.model, stack)
+        cases = frames_in_flight(arguments.model, stack)
         series["frames at once"] = turns(cases, arguments.rounds, "frames at once")
     for name, rows in series.items():
         print(f"{name}:")
@@ -103,7 +103,7 @@ def threads(model, stack):
     }
 
 
-def frames_at_once(model, stack):
+def frames_in_flight(model, stack):
     """{case: function}: a recording on all threads, 1 frame at a time to one for each core."""
     image = _images((640, 480), 0)[0]
     detectors = {

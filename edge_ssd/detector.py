@@ -217,8 +217,8 @@ class Detector:
         frames: list of what `detect` takes, of any sizes. Returns a list of Detections in the same order.
         """
         frames = [_as_frame(frame) for frame in frames]
-        at_once = self._backend.max_batch or max(1, len(frames))
-        parts = [frames[start : start + at_once] for start in range(0, len(frames), at_once)]
+        most = self._backend.max_batch or max(1, len(frames))
+        parts = [frames[start : start + most] for start in range(0, len(frames), most)]
         detections, tickets = [], deque()
         spent_ms = Counter()
         while parts or tickets:

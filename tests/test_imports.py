@@ -167,6 +167,17 @@ def test_importing_the_package_loads_nothing_heavy(code):
     assert _loaded_by(code) == []
 
 
+@pytest.mark.parametrize(("given", "seen"), [(None, "0"), ("2000", "2000")])
+def test_idle_threads_of_opencv_sleep_unless_the_user_says_otherwise(monkeypatch, given, seen):
+    name = "OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER"
+    monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(name, given)
+    code = f"import edge_ssd, os; print(os.environ[{name!r}])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == seen
+
+
 def test_the_probe_for_heavy_modules_sees_one():
     assert _loaded_by("import edge_ssd.backends.cpu_steps") == ["cv2"]
 

@@ -15,7 +15,7 @@ class ConvNorm(nn.Sequential):
 
     oneDNN's BF16 gradient of a depthwise kernel is wrong on channels-last maps that are narrower than the stride:
     weights that only ever lie over the padding get what happens to be in memory instead of 0 (torch 2.13, AVX-512
-    with BF16: up to 1e38, infinity and NaN, in about one run of five). The last map of SSDLite is one column wide
+    with BF16: up to 1e38, infinity and NaN). The last map of SSDLite is one column wide
     before a stride of 2 on inputs up to 256 pixels. In float32 the gradient is right.
     """
 

@@ -45,7 +45,7 @@ def test_scaling_takes_turns_and_compares_with_the_first(monkeypatch):
 def test_scaling_of_frames_at_once_works_on_as_many(monkeypatch):
     monkeypatch.setattr(scaling, "usable_cores", lambda: 3)
     with ExitStack() as stack:
-        cases = scaling.frames_at_once("demo", stack)
+        cases = scaling.frames_in_flight("demo", stack)
         assert list(cases) == ["1", "2", "3"]
         assert [len(run()) for run in cases.values()] == [16, 16, 16]
 
