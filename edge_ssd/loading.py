@@ -10,7 +10,7 @@ from itertools import repeat
 from pathlib import Path
 
 from .backends import Backend
-from .engines.choice import choose_cpu_engine, resolve_in_flight
+from .engines.choice import PRECISION_VARIABLE, choose_cpu_engine, resolve_in_flight, wanted_precision
 from .files import StrPath
 from .machine.gpu import gpu_info
 from .model_files.bundle import is_unpacked, open_bundle
@@ -112,6 +112,10 @@ def _on_gpu(engine, spec, path, options):
 def _open_onnx(path, options):
     spec = load_spec_of(path)
     engine = choose_cpu_engine(path, options.engine, options.precision)
+    if engine.precision == "fp32" and wanted_precision(options.precision) == "bf16":
+        log.warning(
+            "%s: %s computes in fp32 alone; %s=bf16 is left aside", path, engine.name, PRECISION_VARIABLE
+        )
     if options.engine == "auto" and engine.name == "onnxruntime" and path.name.endswith(".int8.onnx"):
         log.warning(
             "%s: made for TensorRT and OpenVINO; ONNX Runtime runs it slower than FP32. pip install "

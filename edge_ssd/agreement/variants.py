@@ -237,6 +237,8 @@ def _detections_apart(variant: Variant, matches: Sequence[_Matches]) -> Differen
     ious = [iou for m in matches for iou in m.ious]
     scores = [score for m in matches for score in m.scores]
     others = f"; the others: IoU from {min(ious):.3f}, scores within {max(scores):.2g}" if ious else ""
+    if not count:
+        others = "; the model is sure of nothing on these images: --images should show what it knows"
     return Difference(
         variant.path.name,
         "detections",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from .needs import train_packages
 from .options import add_trust_checkpoint_argument
 
 DESCRIPTION = """\
@@ -25,8 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Exports; returns the exit code. Known errors come out as exceptions."""
-    from ..networks.checkpoint import load_model
-    from ..training.export_onnx import export_onnx
+    with train_packages("export"):
+        from ..networks.checkpoint import load_model
+        from ..training.export_onnx import export_onnx
 
     model, spec = load_model(arguments.checkpoint, arguments.trust_checkpoint)
     export_onnx(model, spec, arguments.out)

@@ -1,4 +1,4 @@
-"""What the commands around engines share: a word about missing packages, and warnings on standard error."""
+"""What several commands share: a word about missing packages, and warnings on standard error."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def build_packages(command: str) -> Iterator[None]:
         if package == "opencv-python":
             advice = "It ships with JetPack; elsewhere: pip install edge-ssd[cpu]"
         raise ImportError(f"edge-ssd {command} needs the {package!r} package ({error}). {advice}") from None
+
+
+@contextmanager
+def train_packages(command: str) -> Iterator[None]:
+    """Around the imports of a command: says what to install where a package of the extra `train` is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"edge-ssd {command} needs PyTorch and what is trained with it ({error}). Install the torch build of this "
+            "machine, then: pip install edge-ssd[train]"
+        ) from None
 
 
 @contextmanager

@@ -19,7 +19,9 @@ _ERASE_REST = "\x1b[K"  # of the line, right of the cursor
 # Often enough to be read as live, seldom enough to cost nothing.
 _TERMINAL_INTERVAL_S, _LOG_INTERVAL_S = 0.2, 10.0
 
-_BF16_NOTE = "bf16: scores and boxes differ a little from FP32's, which --precision fp32 gives"
+_BF16_NOTE = (
+    "bf16 in float layers: scores and boxes differ a little from FP32's; --precision fp32 turns it off"
+)
 
 
 class StatusLine(logging.Handler):

@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from . import new_parser
+from .needs import train_packages
 from .options import add_data_arguments, add_trust_checkpoint_argument
 from .priors import add_layout_arguments
 
@@ -118,7 +119,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Trains; returns the exit code. Known errors come out as exceptions."""
-    from ..training.run import RunOptions, train
+    with train_packages("train"):
+        from ..training.run import RunOptions, train
 
     run = RunOptions(**{field.name: getattr(arguments, field.name) for field in fields(RunOptions)})
     names = (*_OPTIONS, "tensorboard")

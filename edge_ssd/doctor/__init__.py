@@ -125,7 +125,7 @@ def _engine_of_onnx() -> list[Finding]:
         return []
     try:
         engines = {name: choose_cpu_engine(name) for name in ("M.onnx", "M.int8.onnx")}
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         return [Finding("--engine auto", False, str(error), f"unset {PRECISION_VARIABLE}, or correct it")]
     detail = ", ".join(f"{name} in {engine.name} ({engine.precision})" for name, engine in engines.items())
     advice = ""

@@ -54,8 +54,8 @@ def choose_cpu_engine(path: StrPath, engine: str = "auto", precision: str = "aut
     NAME.int8.onnx runs three to five times as fast in OpenVINO (and the demo model's AP is no lower than in float
     there). NAME.int8-cpu.onnx is made for ONNX Runtime.
 
-    Whether the engine can be opened is for who opens it to say. Raises ValueError for bf16 in ONNX Runtime, which
-    has none, and for an EDGE_SSD_PRECISION that is no precision.
+    Raises ValueError for bf16 in ONNX Runtime, which has none, and for an EDGE_SSD_PRECISION that is no precision;
+    ImportError for bf16 without OpenVINO.
     """
     wanted = wanted_precision(precision)
     if engine == "onnxruntime":  # whatever the environment prefers
@@ -64,6 +64,11 @@ def choose_cpu_engine(path: StrPath, engine: str = "auto", precision: str = "aut
                 "precision: ONNX Runtime computes in fp32 alone; bf16 needs --engine openvino, or auto"
             )
         return CpuEngine("onnxruntime", "fp32")
+    if wanted == "bf16" and not find_spec("openvino"):
+        raise ImportError(
+            "precision: bf16 needs the 'openvino' package: pip install edge-ssd[openvino]; or take --precision fp32, "
+            f"or {PRECISION_VARIABLE}=fp32"
+        )
     if engine == "auto" and not _is_faster_in_openvino(path, wanted):
         return CpuEngine("onnxruntime", "fp32")
     if wanted == "auto":

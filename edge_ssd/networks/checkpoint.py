@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,9 @@ def _read(path: StrPath, trusted: bool) -> Any:
         raise FileNotFoundError(f"{path}: no such checkpoint")
     check_trusted(path, trusted)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's own words about a file of another kind, beside ours
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{path}: expected a checkpoint of edge-ssd train, got a pickle of other objects; it was not run"

@@ -78,7 +78,6 @@ def test_the_fastest_is_chosen_by_file_and_cpu(machine, name, bf16, installed, c
         ("m.onnx", "bf16", True, BOTH, BF16),
         ("m.int8-cpu.onnx", "bf16", True, BOTH, BF16),
         ("m.onnx", "bf16", False, BOTH, BF16),  # opening it says that this CPU has none
-        ("m.onnx", "bf16", True, {"onnxruntime"}, BF16),  # opening it says what to install
     ],
 )
 @pytest.mark.parametrize("by_environment", [False, True])
@@ -111,6 +110,16 @@ def test_an_engine_that_is_asked_for_is_taken(machine, monkeypatch):
     # The environment says what to prefer, and ONNX Runtime has but one.
     monkeypatch.setenv("EDGE_SSD_PRECISION", "bf16")
     assert choose_cpu_engine("m.onnx", "onnxruntime") == ORT
+
+
+@pytest.mark.parametrize("engine", ["auto", "openvino"])
+def test_bf16_without_openvino_says_what_to_install(machine, monkeypatch, engine):
+    machine({"onnxruntime"}, bf16=False)
+    with pytest.raises(ImportError, match=r"bf16 needs the 'openvino' package: .* or take --precision fp32"):
+        choose_cpu_engine("m.onnx", engine, "bf16")
+    monkeypatch.setenv("EDGE_SSD_PRECISION", "bf16")
+    with pytest.raises(ImportError, match="EDGE_SSD_PRECISION=fp32"):
+        choose_cpu_engine("m.onnx", engine)
 
 
 def test_a_precision_that_is_none_is_an_error_for_every_engine(monkeypatch):
@@ -183,7 +192,9 @@ class TestWhatAUserSees:
     def test_the_summary_says_bf16(self, model, capfd, monkeypatch, bf16):
         monkeypatch.setenv("EDGE_SSD_ASSUME_BF16", bf16)
         shown = self.summary(model, capfd)
-        assert ("  precision bf16: scores and boxes differ a little from FP32's" in shown) is (bf16 == "1")
+        assert ("  precision bf16 in float layers: scores and boxes differ a little" in shown) is (
+            bf16 == "1"
+        )
         assert ("cat, OpenVINO" in shown) is (bf16 == "1")
         assert "precision bf16" not in self.summary(model, capfd, "--precision", "fp32")
         monkeypatch.setenv("EDGE_SSD_PRECISION", "fp32")
