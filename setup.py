@@ -6,7 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "edge_ssd/__init__.py").read_text()).group(1)
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "edge_ssd/version.py").read_text()).group(1)
 
 CPU = ["onnxruntime>=1.17", "opencv-python>=4.8,<6", "tqdm>=4.60"]
 OPENVINO = ["openvino>=2024.4"]

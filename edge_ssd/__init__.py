@@ -20,8 +20,6 @@ _root = _Path(__file__).resolve().parent.parent
 if (_root / "setup.py").exists() and (_root / "kernels").is_dir():
     __path__.append(str(_root))
 
-__version__ = "0.1.0"
-
 from .detections import Detections  # noqa: E402  (after __path__ is complete)
 from .detector import Detector  # noqa: E402
 from .frames import Frame  # noqa: E402
@@ -30,6 +28,7 @@ from .model_files.manifest import EngineMismatch  # noqa: E402
 from .options import UnknownClass  # noqa: E402
 from .sources import open_source  # noqa: E402
 from .spec import SsdSpec  # noqa: E402
+from .version import __version__  # noqa: E402
 
 
 def _rebuild(path):
@@ -47,5 +46,6 @@ __all__ = [
     "Frame",
     "SsdSpec",
     "UnknownClass",
+    "__version__",
     "open_source",
 ]

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from . import __version__
 from .commands import (
     bench,
     build,
@@ -25,6 +24,7 @@ from .commands import (
     train,
     verify,
 )
+from .version import __version__
 
 COMMANDS = (
     run,

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
+from ..version import __version__
 from .cpu import cpu_name, usable_cores
 from .gpu import gpu_info
 
