@@ -25,7 +25,7 @@ _NEEDS = "Running {path} needs the {package!r} package ({error}). {advice}"
 _SUFFIXES = (".onnx", ".engine", ".pt", ".zip")
 
 # What builds an engine again for this machine: function(path). `edge_ssd.build_engine` stands above this module and
-# is handed in, by the package's face; empty where nobody did.
+# is handed in, by the package root; empty where nobody did.
 _rebuilds: list[Callable[[Path], object]] = []
 
 

@@ -104,14 +104,13 @@ class CpuBackend:
 
         out: (3, H, W) to write into instead.   Raises ValueError for a frame that lies on a GPU.
         """
-        planes = tuple(plane for plane in frame.planes if isinstance(plane, np.ndarray))
-        if len(planes) < len(frame.planes):
+        if frame.is_on_device:
             raise ValueError(
                 "image: lies on a GPU, and this model runs on the CPU; pass a copy on the host "
                 "(torch: .cpu(), CuPy: asnumpy), or load an .engine"
             )
         return cpu_steps.preprocess(
-            planes,
+            frame.image,
             self.spec,
             frame.pixel_format,
             frame.color_matrix,

@@ -69,7 +69,7 @@ def choose_cpu_engine(path: StrPath, engine: str = "auto", precision: str = "aut
             "precision: bf16 needs the 'openvino' package: pip install edge-ssd[openvino]; or take --precision fp32, "
             f"or {PRECISION_VARIABLE}=fp32"
         )
-    if engine == "auto" and not _is_faster_in_openvino(path, wanted):
+    if engine == "auto" and wanted != "bf16" and not _is_faster_in_openvino(path, wanted):
         return CpuEngine("onnxruntime", "fp32")
     if wanted == "auto":
         wanted = "bf16" if "bf16" in openvino_precisions() else "fp32"
@@ -77,11 +77,9 @@ def choose_cpu_engine(path: StrPath, engine: str = "auto", precision: str = "aut
 
 
 def _is_faster_in_openvino(path, precision):
-    """Whether the engine that `auto` takes for an ONNX model is OpenVINO."""
+    """Whether the engine that `auto` takes for an ONNX model is OpenVINO.   precision: "auto" or "fp32"."""
     installed = {name for name in ("onnxruntime", "openvino") if find_spec(name)}
     is_int8 = {suffix: Path(path).name.endswith(f".{suffix}.onnx") for suffix in ("int8", "int8-cpu")}
-    if precision == "bf16":
-        return True
     # Without asking OpenVINO, whose import takes a third of a second, where it would not be taken anyway.
     needs_onnxruntime = is_int8["int8-cpu"] or (precision == "fp32" and not is_int8["int8"])
     if "openvino" not in installed or ("onnxruntime" in installed and needs_onnxruntime):

@@ -58,8 +58,11 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise ValueError("the engine is closed")
         whole = filled_up(batch, self.max_batch)
-        bound = self._bound.get(len(whole)) or self._bind(self._session, whole)
-        bound.run(whole, self._path)
+        bound = self._bound.get(len(whole))
+        if bound is None:
+            bound = self._bind(self._session, whole)  # which has run it
+        else:
+            bound.run(whole, self._path)
         loc, conf = bound.outputs
         return loc[: len(batch)], conf[: len(batch)]
 

@@ -16,6 +16,11 @@ StrPath = Union[str, "os.PathLike[str]"]
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
+def user_cache_folder() -> Path:
+    """edge_ssd in the user's cache folder; RuntimeError where the user has no home."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
+
+
 @contextmanager
 def replacing(path: StrPath) -> Iterator[Path]:
     """A temporary path beside `path`, which takes its place at the end; removed when the block fails."""

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import json
 import logging
-import os
 import shutil
 import tempfile
 import zipfile
@@ -14,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ..files import StrPath, file_sha256, replacing
+from ..files import StrPath, file_sha256, replacing, user_cache_folder
 from ..machine.gpu import gpu_info
 from ..spec import SsdSpec
 from .manifest import Running, check_manifest, manifest_path, read_manifest
@@ -197,7 +196,7 @@ def is_unpacked(path: StrPath) -> bool:
 
 
 def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd" / "bundles"
+    return user_cache_folder() / "bundles"
 
 
 def _unpack(path: Path, folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from ..files import StrPath, file_sha256
+from ..files import StrPath, file_sha256, user_cache_folder
 
 # Seconds without a byte after which a connection counts as broken.
 TIMEOUT_S = 30
@@ -31,8 +31,7 @@ _CHUNK_BYTES = 1 << 18
 def cache_folder() -> Path:
     """Where downloads are kept: EDGE_SSD_CACHE, else edge_ssd in the user's cache folder."""
     given = os.environ.get("EDGE_SSD_CACHE")
-    usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(given) if given else Path(usual) / "edge_ssd"
+    return Path(given) if given else user_cache_folder()
 
 
 def download(url: str, folder: StrPath) -> Path:
