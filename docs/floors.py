@@ -35,7 +35,8 @@ FLOORS = (
     ("memory", "reference"),
     ("priors", "frames", "detections", "options"),
     ("spec", "models", "resize", "boxes", "device_array"),
-    ("files", "timing", "version", "kernels"),
+    ("files", "timing", "kernels"),
+    ("limits", "version"),
 )
 FACE = "edge_ssd"  # __init__.py, which hands names on and may look up
 # What `python -m` starts: edge_ssd, edge_ssd.run, edge_ssd.build_engine.

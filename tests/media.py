@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -80,3 +81,9 @@ def random_image(rng, pixel_format, height, width):
         "uyvy": (height, width, 2),
     }.get(pixel_format, (height, width, 4 if "a" in pixel_format else 3))
     return rng.integers(0, 256, shape).astype(np.uint8)
+
+
+def on_a_full_disk(path, data):
+    """In the place of `Path.write_bytes`: what a write on a full disk does."""
+    with Path("/dev/full").open("wb", buffering=0) as file:
+        file.write(data)

@@ -1,13 +1,22 @@
-"""Files that are either whole or not there, their hashes, and what an image is called."""
+"""Files that are either whole or not there, regular files alone, hashes, and what an image is called."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
+import secrets
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Union
+
+try:
+    import fcntl
+except ImportError:  # not on Windows: what a killed process leaves there stays
+    fcntl = None
 
 # What a path may be given as.
 StrPath = Union[str, "os.PathLike[str]"]
@@ -21,18 +30,101 @@ def user_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
 
 
+# Of a file that is being written: NAME.RANDOM.tmp. Whoever writes it holds a lock on it; what has no lock, and is
+# older than the moment between making a file and locking it, was left behind by a process that is gone.
+_TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp")
+_SETTLED_S = 60
+_cleaned: set[Path] = set()  # folders that this process has looked through
+
+
 @contextmanager
-def replacing(path: StrPath) -> Iterator[Path]:
-    """A temporary path beside `path`, which takes its place at the end; removed when the block fails."""
+def replacing(path: StrPath, durable: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path`, which takes its place at the end; removed when the block fails.
+
+    The file is made here, under a name that nobody can guess or plant. What killed processes have left in the folder
+    is removed.   durable: waits until the disk has it, so that a power cut leaves the old or the new file; False for
+    one frame of many.
+    """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    remove_leftovers(path.parent)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
+        if durable:
+            _flush(temporary)
         os.replace(temporary, path)
+        if durable:
+            _flush(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
+    finally:
+        os.close(descriptor)
+
+
+def _flush(path: Path) -> None:
+    """Waits until the disk has a file, or the names in a folder."""
+    with suppress(PermissionError):  # a folder that may be written and not read
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of `replacing` in a folder whose writers are gone; once for each process."""
+    if fcntl is None or folder in _cleaned:
+        return
+    _cleaned.add(folder)
+    with suppress(OSError):  # whoever writes next says what is wrong with the folder
+        for name in [name for name in os.listdir(folder) if _TEMPORARY.fullmatch(name)]:
+            with suppress(OSError):
+                _remove_if_left(folder / name)
+
+
+def _remove_if_left(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _SETTLED_S:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody writes it
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def read_file(path: StrPath, most_bytes: int) -> bytes:
+    """The content of a regular file; symbolic links to one are followed.
+
+    Raises FileNotFoundError and other OSErrors; ValueError for a pipe, a device or a folder, which might never end,
+    and for more than `most_bytes`.
+    """
+    _check_regular(path, os.stat(path), most_bytes)  # before it is opened: a device may act on that
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        _check_regular(path, os.fstat(descriptor), most_bytes)
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:  # it has grown, or a file system that does not tell sizes
+        raise ValueError(f"{path}: has more than the {most_bytes} bytes that are read")
+    return content
+
+
+def _check_regular(path: StrPath, status: os.stat_result, most_bytes: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
+    if status.st_size > most_bytes:
+        raise ValueError(f"{path}: has {status.st_size} bytes, more than the {most_bytes} that are read")
+
+
+def _kind(mode: int) -> str:
+    kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
+    return next((name for test, name in kinds if test(mode)), "a device")
 
 
 def file_sha256(path: StrPath) -> str:

@@ -28,7 +28,7 @@ class PngFolderSink:
         path = self._folder / f"{self._name(result.frame)}.png"
         _, data = cv2.imencode(".png", result.annotated)
         try:
-            with replacing(path) as partial:
+            with replacing(path, durable=False) as partial:
                 partial.write_bytes(data.tobytes())
         except OSError as error:
             raise OSError(f"{path}: {error.strerror}; {self._written} pictures are kept") from error

@@ -35,7 +35,7 @@ class SnapshotSink:
     def _replace(self, result: FrameResult) -> None:
         _, data = cv2.imencode(self._path.suffix, result.annotated)
         try:
-            with replacing(self._path) as partial:
+            with replacing(self._path, durable=False) as partial:
                 partial.write_bytes(data.tobytes())
         except OSError as error:
             raise OSError(f"{self._path}: {error.strerror}") from error

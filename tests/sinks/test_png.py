@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from edge_ssd.sinks import open_sink
-from tests.media import picture
+from tests.media import on_a_full_disk, picture
 from tests.results import result
 
 
@@ -61,11 +62,11 @@ def test_the_folder_of_the_images_is_refused(photos):
     assert (photos / "a.png").stat().st_size == 0  # not written over
 
 
-def test_a_failed_picture_is_named_and_one_that_was_there_stays(tmp_path):
+def test_a_failed_picture_is_named_and_one_that_was_there_stays(tmp_path, monkeypatch):
     sink = open_sink(str(tmp_path / "out"))
     sink.write(result(sequence=0))
     (tmp_path / "out/000001.png").write_bytes(b"of an earlier run")
-    (tmp_path / f"out/000001.png.{os.getpid()}.tmp").symlink_to("/dev/full")
+    monkeypatch.setattr(Path, "write_bytes", on_a_full_disk)
     with pytest.raises(OSError, match=r"000001\.png: .*; 1 pictures are kept"):
         sink.write(result(sequence=1))
     assert sorted(os.listdir(tmp_path / "out")) == ["000000.png", "000001.png"]

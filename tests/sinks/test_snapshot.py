@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from edge_ssd.sinks import open_sink
+from tests.media import on_a_full_disk
 from tests.results import result
 
 
@@ -63,11 +64,11 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
         open_sink(str(tmp_path / "folder.png"))
 
 
-def test_a_failed_write_names_the_file_and_leaves_the_last_picture(tmp_path):
+def test_a_failed_write_names_the_file_and_leaves_the_last_picture(tmp_path, monkeypatch):
     path = tmp_path / "now.png"
     sink = open_sink(str(path))
     sink.write(_grey(10))
-    (tmp_path / f"now.png.{os.getpid()}.tmp").mkdir()
+    monkeypatch.setattr(Path, "write_bytes", on_a_full_disk)
     sink.write(_grey(20))
     with pytest.raises(OSError, match=r"now\.png"):
         sink.close()

@@ -1,0 +1,70 @@
+"""What a file from elsewhere may cost before it is refused: every budget of the package, in one place.
+
+Each is far above what an honest file needs. Two can be raised by the user, through an environment variable that the
+error names.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Pixels of one image, from its header: 100 megapixels are 300 MB in memory. EDGE_SSD_MAX_MEGAPIXELS.
+MEGAPIXELS_VARIABLE = "EDGE_SSD_MAX_MEGAPIXELS"
+_MEGAPIXELS = 100.0
+
+# Seconds that a model from elsewhere may take to open, and one more for each so many bytes. EDGE_SSD_LOAD_SECONDS.
+LOAD_SECONDS_VARIABLE = "EDGE_SSD_LOAD_SECONDS"
+_LOAD_SECONDS = 10.0
+_BYTES_PER_LOAD_SECOND = 20_000_000
+
+# An image file: a PNG of 100 megapixels of noise has 300 MB.
+MOST_IMAGE_BYTES = 1 << 30
+
+# A spec, a manifest, a history: the longest ones known have some 100 KB.
+MOST_JSON_BYTES = 16 << 20
+
+# The annotations of a data set: those of COCO's training images have 450 MB.
+MOST_ANNOTATION_BYTES = 4 << 30
+
+# Priors of one network; SSD512 has 24,564. And pixels of its input.
+MOST_PRIORS = 1_000_000
+MOST_INPUT_PIXELS = 4096 * 4096
+
+# A bundle: its index, all that it holds, and how often its own size that may be. Weights of all zeros shrink to a
+# thousandth, those of a trained network to nine tenths.
+MOST_INDEX_BYTES = 1 << 20
+MOST_BUNDLE_BYTES = 8 << 30
+MOST_BUNDLE_RATIO = 200
+
+# The structure of an ONNX file without its weights, and the bytes that one tensor of it may claim.
+MOST_ONNX_HEADER_BYTES = 64 << 20
+MOST_TENSOR_BYTES = 8 << 30
+
+# Models whose first opening ended well, remembered in the user's cache: the latest ones.
+MOST_KNOWN_MODELS = 1000
+
+
+def most_image_pixels() -> int:
+    """Pixels that an image may have: EDGE_SSD_MAX_MEGAPIXELS, else 100 million. Raises ValueError for no number."""
+    return int(_setting(MEGAPIXELS_VARIABLE, _MEGAPIXELS) * 1e6)
+
+
+def load_seconds(file_bytes: int) -> float:
+    """Seconds that opening a model of this size may take: EDGE_SSD_LOAD_SECONDS, else 10, and 1 more for each 20 MB.
+
+    Raises ValueError where the variable holds no number.
+    """
+    return _setting(LOAD_SECONDS_VARIABLE, _LOAD_SECONDS) + file_bytes / _BYTES_PER_LOAD_SECOND
+
+
+def _setting(variable: str, default: float) -> float:
+    text = os.environ.get(variable)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:
+        raise ValueError(f"{variable}: expected a number above 0, got {text!r}")
+    return value

@@ -1,0 +1,70 @@
+"""`edge-ssd` in a child process, with what it cost: how every hostile input is tried."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+MOST_SECONDS = 5.0
+MOST_BYTES = 1 << 30
+
+
+class Ended(NamedTuple):
+    """How a command ended.   code: below 0, a signal.   peak_bytes: of memory in use, the largest process's."""
+
+    code: int
+    out: str
+    err: str
+    seconds: float
+    peak_bytes: int
+
+
+def edge_ssd(*arguments: object, cwd: Path, timeout: float = 60, **environment: str) -> Ended:
+    """Runs `edge-ssd ARGUMENTS` in a folder; killed with its children, and a failure, when it does not end."""
+    command = [sys.executable, "-m", "edge_ssd", *map(str, arguments)]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start = time.monotonic()
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        while True:
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid:
+                break
+            if time.monotonic() - start > timeout:
+                os.killpg(process.pid, 9)
+                _, status, usage = os.wait4(process.pid, 0)
+                break
+            time.sleep(0.01)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - start
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    return Ended(process.returncode, *texts, seconds, usage.ru_maxrss * 1024)
+
+
+def assert_refused(ended: Ended, *parts: str, code: int = 1, seconds: float = MOST_SECONDS) -> None:
+    """One line `error: ...` that holds `parts`, the exit code, and neither time nor memory beyond the limits."""
+    lines = ended.err.strip().splitlines()
+    assert ended.code == code, ended
+    assert "Traceback" not in ended.err, ended.err
+    assert lines, ended
+    assert lines[-1].startswith("error: "), ended
+    assert sum(line.startswith("error: ") for line in lines) == 1, ended.err
+    for part in parts:
+        assert part in lines[-1], lines[-1]
+    assert ended.seconds < seconds, ended
+    assert ended.peak_bytes < MOST_BYTES, ended
