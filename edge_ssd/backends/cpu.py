@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..engines import Engine
+from ..engines.layout import interleaved_batch, planar_batch
 from ..frames import Frame
 from ..priors import make_priors
 from ..resize import ResizePlan
@@ -40,7 +41,7 @@ class CpuBackend:
     def __init__(self, engine: Engine, spec: SsdSpec, labels: np.ndarray | None = None) -> None:
         self.engine, self.spec, self.labels = engine, spec, labels
         self.priors = make_priors(spec)
-        self._batch = np.zeros((1, 3, *spec.input.size), engine.input_dtype)
+        self._batch = self.new_batch(1)
         self.infer(self._batch)
 
     @property
@@ -62,9 +63,7 @@ class CpuBackend:
         """Does the work; returns the ticket, here the result itself."""
         timer = StageTimer()
         with timer("preprocess"):
-            batch = self._batch
-            if len(frames) != 1:
-                batch = np.empty((len(frames), *batch.shape[1:]), batch.dtype)
+            batch = self._batch if len(frames) == 1 else self.new_batch(len(frames))
             plans = [self.preprocess(frame, out)[1] for frame, out in zip(frames, batch)]
         with timer("infer"):
             loc, conf = self.infer(batch)
@@ -74,6 +73,12 @@ class CpuBackend:
                 rows, (count, dropped) = self.postprocess(loc[i], conf[i])
                 images.append(ImageResult(rows, int(count), int(dropped), plan))
         return BatchResult(images, timer.latest_ms, self._broken_output(images, loc))
+
+    def new_batch(self, count: int) -> np.ndarray:
+        """(count, 3, H, W) zeros in the engine's dtype, laid out in memory as the engine prefers it."""
+        if self.engine.interleaved:
+            return interleaved_batch(count, self.spec.input.size, self.spec.input.color)
+        return planar_batch(count, self.spec.input.size, self.engine.input_dtype)
 
     def warm_up(self) -> None:
         """Runs all steps on black frames, so that the first real one takes no longer than those that follow.

@@ -138,11 +138,13 @@ class DetectorRunner:
 
             return captured_network(engine, noise)
 
+        batch = self._parts[0].new_batch(self._batch)  # in memory as frames are
+        batch[:] = noise
         threads = ThreadPoolExecutor(self.in_flight)
 
         def run(calls):
             shares = [len(range(i, calls, self.in_flight)) for i in range(self.in_flight)]
-            list(threads.map(_infer, engines, repeat(noise), shares))
+            list(threads.map(_infer, engines, repeat(batch), shares))
 
         return run
 

@@ -12,12 +12,14 @@ class Engine(Protocol):
     """What a backend asks of an engine.
 
     input_dtype: float32 or float16, what `infer` takes.   max_batch: images in one call; 0 when any.
+    interleaved: whether float32 batches are faster interleaved, see `engines.layout`; planar ones work everywhere.
     precision: what its float layers are computed in, "fp32", "bf16" or "fp16".
     description: engine, version and device, for a report.
     """
 
     input_dtype: np.dtype
     max_batch: int
+    interleaved: bool
     precision: str
 
     @property

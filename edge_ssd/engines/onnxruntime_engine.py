@@ -41,6 +41,7 @@ class OnnxRuntimeEngine:
     """
 
     precision = "fp32"
+    interleaved = False
 
     def __init__(self, path: StrPath, spec: SsdSpec, threads: int = 0, in_flight: int = 1) -> None:
         self._path = path

@@ -8,16 +8,18 @@ from copy import copy
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import openvino
 from openvino.frontend import FrontEndManager
+from openvino.preprocess import PrePostProcessor
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
 from ..model_files.onnx_file import refuse_memory_addresses
 from ..spec import SsdSpec
+from .layout import interleaved_pixels
 from .onnx_model import check_input, check_outputs, filled_up
 
 # OpenVINO's names for what it computes float32 layers in, by ours.
@@ -26,8 +28,15 @@ _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 # For tests, and for a machine whose instructions a hypervisor hides: what `has_bf16` says, "0" or "1".
 _ASSUMED_BF16 = "EDGE_SSD_ASSUME_BF16"
 
-# Batch sizes that stay compiled, the latest ones: each is a copy of the network.
-_MOST_SIZES = 4
+# Batches that stay compiled, the latest ones: each is a copy of the network.
+_MOST_BATCHES = 4
+
+
+class _Batch(NamedTuple):
+    """What the network is compiled for.   is_reversed: see `interleaved_pixels`; None for a planar batch."""
+
+    count: int
+    is_reversed: bool | None
 
 
 class OpenVinoEngine:
@@ -39,7 +48,8 @@ class OpenVinoEngine:
     CPUs that have it). Quantised layers are computed in INT8 in both.
     in_flight: calls of `infer` that run at once, in engines that `share` it: the threads are all of theirs together.
 
-    Each batch size is compiled when it is first seen: a fixed shape is the fastest.
+    Each batch size is compiled when it is first seen: a fixed shape is the fastest; and for each layout in memory.
+    Interleaved batches are read as they lie, at no cost: the network's own first step is to reorder its input.
 
     Raises FileNotFoundError; ValueError when the file is not a model, does not fit the spec or asks for a
     precision that this CPU does not have.
@@ -63,7 +73,8 @@ class OpenVinoEngine:
         self._network: Any = _Network(self._path, spec.input.size, settings)
         self.input_dtype, self.max_batch = check_input(path, spec, _types(self._network.inputs))
         check_outputs(path, spec, _types(self._network.outputs))
-        self._requests = {}  # by batch size
+        self.interleaved = self.input_dtype == np.float32
+        self._requests = {}  # by _Batch
         self.precision = precision
         self.description = f"OpenVINO {_version()}, CPU, {precision}"
 
@@ -72,10 +83,12 @@ class OpenVinoEngine:
         if self._network is None:
             raise ValueError("the engine is closed")
         whole = filled_up(batch, self.max_batch)
-        request = self._requests.get(len(whole)) or self._request(len(whole))
+        pixels, is_reversed = interleaved_pixels(whole) or (whole, None)
+        kind = _Batch(len(whole), is_reversed)
+        request = self._requests.get(kind) or self._request(kind)
         outputs = self._spec.outputs
         try:
-            values = request.infer({self._spec.input.name: whole}, share_inputs=True, share_outputs=True)
+            values = request.infer({self._spec.input.name: pixels}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
         return values[outputs.loc][: len(batch)], values[outputs.conf][: len(batch)]
@@ -91,15 +104,15 @@ class OpenVinoEngine:
         self._requests.clear()
         self._network = None
 
-    def _request(self, count):
-        if len(self._requests) == _MOST_SIZES:
+    def _request(self, kind):
+        if len(self._requests) == _MOST_BATCHES:
             self._requests.pop(next(iter(self._requests)))
-        self._requests[count] = self._network.request(count)
-        return self._requests[count]
+        self._requests[kind] = self._network.request(kind)
+        return self._requests[kind]
 
 
 class _Network:
-    """The model in a file, compiled for every batch size that is asked for; of several threads.
+    """The model in a file, compiled for every _Batch that is asked for; of several threads.
 
     inputs, outputs: OpenVINO's ports of the model.
     """
@@ -109,7 +122,7 @@ class _Network:
         self._core = openvino.Core()
         self._model = self._read()
         self.inputs, self.outputs = self._model.inputs, self._model.outputs
-        self._compiled = {}  # by batch size
+        self._compiled = {}  # by _Batch
         self._lock = Lock()
 
     def _read(self):
@@ -123,29 +136,43 @@ class _Network:
                 "Is the file complete, and is it ONNX?"
             ) from error
 
-    def request(self, count):
-        """A new request for batches of `count` images."""
+    def request(self, kind):
+        """A new request for batches of this _Batch."""
         # OpenVINO gives the thread that compiles a stack for signals, and leaves it there when two engines have
         # freed theirs in another order than they came: the next Ctrl-C would end the process by a segmentation
         # fault. So that is a thread which ends here.
         with self._lock, ThreadPoolExecutor(1) as thread:
-            return thread.submit(self._new_request, count).result()
+            return thread.submit(self._new_request, kind).result()
 
-    def _new_request(self, count):
-        if count not in self._compiled:
-            if len(self._compiled) == _MOST_SIZES:
+    def _new_request(self, kind):
+        if kind not in self._compiled:
+            if len(self._compiled) == _MOST_BATCHES:
                 self._compiled.pop(next(iter(self._compiled)))
-            self._compiled[count] = self._compile(count)
-        return self._compiled[count].create_infer_request()
+            self._compiled[kind] = self._compile(kind)
+        return self._compiled[kind].create_infer_request()
 
-    def _compile(self, count):
+    def _compile(self, kind):
         try:
-            self._model.reshape([count, 3, *self._input_size])
-            return self._core.compile_model(self._model, "CPU", self._settings)
+            model = self._model.clone()
+            model.reshape([kind.count, 3, *self._input_size])
+            if kind.is_reversed is not None:
+                model = _reading_interleaved(model, kind.is_reversed)
+            return self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
             raise ValueError(
-                f"{self._path}: OpenVINO cannot run this model with {count} images ({_reason(error)})"
+                f"{self._path}: OpenVINO cannot run this model with {kind.count} images ({_reason(error)})"
             ) from error
+
+
+def _reading_interleaved(model, is_reversed):
+    """The model with an input (B, H, W, 3), whose channels lie the other way round when `is_reversed`."""
+    steps = PrePostProcessor(model)
+    image = steps.input()
+    image.tensor().set_layout(openvino.Layout("NHWC"))
+    image.model().set_layout(openvino.Layout("NCHW"))
+    if is_reversed:  # OpenVINO turns the weights of the first layer round instead
+        image.preprocess().reverse_channels()
+    return steps.build()
 
 
 def has_bf16() -> bool:

@@ -22,6 +22,7 @@ class TorchEngine:
     input_dtype = np.dtype(np.float32)
     max_batch = 0
     precision = "fp32"
+    interleaved = False
 
     def __init__(self, model: nn.Module, threads: int = 0) -> None:
         self.model = model.eval()

@@ -32,7 +32,7 @@ def on_cpu(network, spec, frames):
     """Detections of each frame by the CPU's backend."""
 
     class Engine:
-        input_dtype, max_batch, description = np.dtype(np.float32), 0, "NumPy"
+        input_dtype, max_batch, interleaved, description = np.dtype(np.float32), 0, False, "NumPy"
 
         def infer(self, batch):
             return network(batch)

@@ -8,9 +8,10 @@ import pytest
 pytest.importorskip("openvino")
 
 from edge_ssd import Detector, open_source
+from edge_ssd.engines.layout import interleaved_batch
 from edge_ssd.engines.onnxruntime_engine import OnnxRuntimeEngine
 from edge_ssd.engines.openvino_engine import OpenVinoEngine, cpu_has_bf16
-from edge_ssd.models import DEMO_MODEL
+from edge_ssd.models import DEMO_MODEL, model_path
 from edge_ssd.spec import SsdSpec
 from tests.onnx_graphs import save_planted_model
 from tests.specs import grid_spec
@@ -38,6 +39,20 @@ def test_it_gives_what_onnx_runtime_gives(tmp_path, spec, rng, dtype, batch):
         for ours, theirs in zip(engine.infer(images), other.infer(images)):
             assert ours.shape == theirs.shape
             np.testing.assert_allclose(ours, theirs, atol=2e-3 if dtype is np.float16 else 1e-5)
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])  # the order of the first axis: blue lies first in both
+def test_interleaved_batch_gives_what_a_planar_one_does(rng, color):
+    spec = SsdSpec.load(model_path(DEMO_MODEL).with_suffix(".json"))
+    engine = OpenVinoEngine(model_path(DEMO_MODEL), spec, threads=1)
+    assert engine.interleaved
+    for count in (1, 2):
+        planar = rng.normal(size=(count, 3, *spec.input.size)).astype(np.float32)
+        batch = interleaved_batch(count, spec.input.size, color)
+        batch[:] = planar
+        expected = [values.copy() for values in engine.infer(planar)]
+        for ours, wanted in zip(engine.infer(batch), expected):
+            np.testing.assert_allclose(ours, wanted, atol=1e-4)
 
 
 def test_the_demo_model_finds_the_same():
