@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import subprocess
 import sys
@@ -64,19 +65,22 @@ def test_no_thread_works_or_spins_beside_the_engine(flat_model, engine):
     command = [sys.executable, "-c", code, str(flat_model), engine]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
     main, *others = map(int, done.stdout.split())
-    # A tick may fall on a thread that only woke up.
-    assert sum(others) <= max(2, main // 20), done.stdout
+    # A tick falls on a thread that only woke up, and on a busy machine several do; a pool that spins had six to eight
+    # for ten of the main thread.
+    assert sum(others) <= max(2, main // 5), done.stdout
 
 
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("quiet", [True, False])
-def test_no_array_is_allocated_for_a_frame(tmp_path, quiet):
+def test_no_array_is_allocated_for_a_frame(tmp_path, quiet, engine):
+    pytest.importorskip(engine)
     spec = grid_spec(30, 30, class_names=CLASSES)
     conf = np.zeros((900, 81))
     conf[:, 0] = 9
     if not quiet:
         conf[::100, 5] = 20
     model = save_planted_model(tmp_path, np.zeros((900, 4)), conf, spec)
-    detector = Detector.load(model, engine="onnxruntime", precision="fp32", threads=1)
+    detector = Detector.load(model, engine=engine, precision="fp32", threads=1)
     image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     for _ in range(5):
         detector.detect(image)
@@ -97,6 +101,42 @@ def test_no_array_is_allocated_for_a_frame(tmp_path, quiet):
     # What the caller gets, and the few rows that fire; a copy of a frame or of the scores would be 200 KB and more.
     assert peak - before < 64 << 10
     assert now - before < 8 << 10
+
+
+class _Mallinfo2(ctypes.Structure):
+    """What glibc's mallinfo2() returns: see its manual page."""
+
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
+
+
+def _bytes_in_use():
+    """Of malloc, by all threads and libraries."""
+    mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if mallinfo2 is None:
+        pytest.skip("needs glibc 2.33")
+    mallinfo2.restype = _Mallinfo2
+    info = mallinfo2()
+    return info.uordblks + info.hblkhd
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_native_memory_does_not_grow_with_frames(tmp_path, engine):
+    pytest.importorskip(engine)
+    spec = grid_spec(30, 30, class_names=CLASSES)
+    conf = np.zeros((900, 81))
+    conf[:, 0] = 9
+    model = save_planted_model(tmp_path, np.zeros((900, 4)), conf, spec)
+    detector = Detector.load(model, engine=engine, precision="fp32", threads=1)
+    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    for _ in range(20):
+        detector.detect(image)
+    gc.collect()
+    before = _bytes_in_use()
+    for _ in range(500):
+        detector.detect(image)
+    gc.collect()
+    assert _bytes_in_use() - before < 32 << 10  # 64 bytes a frame
 
 
 @pytest.mark.parametrize("in_flight", [1, 2])
