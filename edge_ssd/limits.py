@@ -23,6 +23,9 @@ MOST_IMAGE_BYTES = 1 << 30
 # A spec, a manifest, a history: the longest ones known have some 100 KB.
 MOST_JSON_BYTES = 16 << 20
 
+# Of a whole number in JSON: more than any float has, and converted in no time.
+MOST_DIGITS = 1000
+
 # The annotations of a data set: those of COCO's training images have 450 MB.
 MOST_ANNOTATION_BYTES = 4 << 30
 
