@@ -40,6 +40,10 @@ MOST_ANNOTATION_BYTES = 4 << 30
 MOST_PRIORS = 1_000_000
 MOST_INPUT_PIXELS = 4096 * 4096
 
+# Classes of one network (ImageNet's full set has 21,841), and detections in one image.
+MOST_CLASSES = 100_000
+MOST_DETECTIONS = 1_000_000
+
 # A bundle: its index, all that it holds, and how often its own size that may be. Weights of all zeros shrink to a
 # thousandth, those of a trained network to nine tenths.
 MOST_INDEX_BYTES = 1 << 20

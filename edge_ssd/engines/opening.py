@@ -5,6 +5,7 @@ Whatever opens an ONNX file calls `check_opening` before. What is known to be go
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from .. import limits
 from ..files import StrPath, file_sha256
 from ..machine.cpu import usable_cores
 from ..model_files.known_models import digest_of, is_known, remember
-from ..model_files.onnx_check import CheckedModel, check_onnx
+from ..model_files.onnx_check import BadModel, CheckedModel, check_onnx
 from ..spec import SsdSpec
 
 # More would only cost memory for their stacks.
@@ -57,9 +58,8 @@ def check_opening(path: StrPath, trial: Trial, spec: SsdSpec | None = None) -> N
     and where it crashes, hangs or takes too much memory.
     """
     size = spec.input.size if spec else None
-    key = " ".join(
-        [trial.engine, trial.version, trial.precision, "x".join(map(str, size or ("own", "size")))]
-    )
+    shown = "x".join(map(str, size)) if size else "own"
+    key = f"{trial.engine} {trial.version} {trial.precision} {shown}"
     file_digest = file_sha256(path)
     if is_known(file_digest, key):
         return
@@ -69,6 +69,23 @@ def check_opening(path: StrPath, trial: Trial, spec: SsdSpec | None = None) -> N
         return
     if _open_in_child(Path(path), trial, model, spec):
         remember(digest, key)
+
+
+def check_graph(path: StrPath) -> None:
+    """Returns when an ONNX file is good to be read by the `onnx` package, and by engines that are not ours.
+
+    As `check_opening`, with ONNX's checker for an engine; without that package, `check_onnx` alone.
+    Raises ValueError naming the file.
+    """
+    try:
+        try:
+            trial = Trial("onnx", importlib.metadata.version("onnx"), "ONNX's checker")
+        except importlib.metadata.PackageNotFoundError:
+            check_onnx(path)
+        else:
+            check_opening(path, trial)
+    except BadModel as error:
+        raise ValueError(f"{path}: not a whole ONNX model ({error})") from None
 
 
 def _open_in_child(path: Path, trial: Trial, model: CheckedModel, spec: SsdSpec | None) -> bool:

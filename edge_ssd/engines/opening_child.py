@@ -16,6 +16,9 @@ import numpy as np
 # the end.
 _RUNS = 2
 
+# See `build_engine.graph.OPSET`.
+_BUILD_OPSET = 19
+
 _MEMORY_WORDS = ("bad_alloc", "bad allocation", "allocate", "out of memory")
 
 
@@ -65,7 +68,7 @@ def _open_onnxruntime(path: Path, request: dict[str, Any]) -> bool:
 def _open_openvino(path: Path, request: dict[str, Any]) -> bool:
     from .openvino_engine import Network, settings_of
 
-    _check_by_onnx(path, path.name)
+    _check_by_onnx(path)
     settings = settings_of(request["threads"], request["precision"])
     network = Network(path, request["size"], settings)
     feeds = _zeros(network.input_types(), request["size"])
@@ -79,7 +82,15 @@ def _open_openvino(path: Path, request: dict[str, Any]) -> bool:
 
 
 def _open_onnx(path: Path, request: dict[str, Any]) -> bool:
-    _check_by_onnx(path, str(path))
+    _check_by_onnx(path)
+    import onnx
+
+    model = onnx.load(str(path))
+    # What building does with it, too. An error there has words; here only a crash counts.
+    with suppress(Exception):
+        onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    with suppress(Exception):
+        onnx.version_converter.convert_version(model, _BUILD_OPSET)
     return True
 
 
@@ -97,7 +108,7 @@ def _zeros(inputs: dict[str, tuple[Any, Any]], size: list[int] | None) -> dict[s
     return {name: np.zeros([int(side or 1) for side in wanted], dtype)}
 
 
-def _check_by_onnx(path: Path, shown: str) -> None:
+def _check_by_onnx(path: Path) -> None:
     """Raises ValueError for what ONNX's own checker refuses; nothing where that is not installed, or older."""
     try:
         import onnx

@@ -70,6 +70,11 @@ def shown(value: object) -> str:
         text = json.dumps(value) if isinstance(value, (dict, list, str, bool, type(None))) else repr(value)
     except RecursionError:
         return f"a {type(value).__name__} nested too deeply"
+    return short(text)
+
+
+def short(text: str) -> str:
+    """A text, cut where it is too long for an error."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -77,7 +82,7 @@ def check_keys(values: Collection[str], known: Collection[str], required: Collec
     """Raises BadKey for the first of an object's keys that is not known, or the first required one that it lacks."""
     for key in values:
         if key not in known:
-            raise BadKey(key, f"unknown key; known: {', '.join(known)}")
+            raise BadKey(short(key), f"unknown key; known: {', '.join(known)}")
     for key in required:
         if key not in values:
             raise BadKey(key, "missing")
@@ -140,6 +145,10 @@ def text_of(value: object, key: str, choices: Collection[str] = ()) -> str:
     """A text that is not empty, and one of `choices` where there are any."""
     if not isinstance(value, str) or not value:
         raise BadKey(key, f"expected a text, got {shown(value)}")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadKey(
+            key, f"expected a text, got {shown(value)}, which has half a character"
+        )  # no file can hold it
     if choices and value not in choices:
         raise BadKey(key, f"expected one of {', '.join(choices)}, got {shown(value)}")
     return value
