@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 class Trial(NamedTuple):
     """Who opens a model.
 
-    engine: "onnxruntime" or "openvino"; "onnx" for its checker.   version: of that package.   shown: in messages.
+    engine: "onnxruntime" or "openvino"; "onnx" for its tools.   version: of that package.   shown: in messages.
     precision: see `OpenVinoEngine`.
     """
 
@@ -74,12 +74,13 @@ def check_opening(path: StrPath, trial: Trial, spec: SsdSpec | None = None) -> N
 def check_graph(path: StrPath) -> None:
     """Returns when an ONNX file is good to be read by the `onnx` package, and by engines that are not ours.
 
-    As `check_opening`, with ONNX's checker for an engine; without that package, `check_onnx` alone.
+    As `check_opening`, with ONNX's own tools for an engine, whose errors do not count, only a crash or a hang; without
+    that package, `check_onnx` alone.
     Raises ValueError naming the file.
     """
     try:
         try:
-            trial = Trial("onnx", importlib.metadata.version("onnx"), "ONNX's checker")
+            trial = Trial("onnx", importlib.metadata.version("onnx"), "the onnx package")
         except importlib.metadata.PackageNotFoundError:
             check_onnx(path)
         else:
@@ -120,7 +121,7 @@ def _open_in_child(path: Path, trial: Trial, model: CheckedModel, spec: SsdSpec 
         )
     except subprocess.TimeoutExpired:
         raise ValueError(
-            f"{path}: {trial.shown} has not opened this model after {seconds:.0f} s; refused. Where it needs longer: "
+            f"{path}: {trial.shown} has not opened this model after {seconds:.3g} s; refused. Where it needs longer: "
             f"{limits.LOAD_SECONDS_VARIABLE}={6 * seconds:.0f}"
         ) from None
     except OSError as error:

@@ -7,10 +7,15 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from copy import deepcopy
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
 
 # Twice, and freed before the answer is given: what is written beside its place shows at the next allocation, or at
 # the end.
@@ -68,7 +73,7 @@ def _open_onnxruntime(path: Path, request: dict[str, Any]) -> bool:
 def _open_openvino(path: Path, request: dict[str, Any]) -> bool:
     from .openvino_engine import Network, settings_of
 
-    _check_by_onnx(path)
+    _check_shapes(path)
     settings = settings_of(request["threads"], request["precision"])
     network = Network(path, request["size"], settings)
     feeds = _zeros(network.input_types(), request["size"])
@@ -82,15 +87,18 @@ def _open_openvino(path: Path, request: dict[str, Any]) -> bool:
 
 
 def _open_onnx(path: Path, request: dict[str, Any]) -> bool:
-    _check_by_onnx(path)
+    """What inspecting and building do with a file. An error there has words of its own; here only a crash counts."""
     import onnx
+    from onnx import checker, shape_inference, version_converter
 
-    model = onnx.load(str(path))
-    # What building does with it, too. An error there has words; here only a crash counts.
-    with suppress(Exception):
-        onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
-    with suppress(Exception):
-        onnx.version_converter.convert_version(model, _BUILD_OPSET)
+    steps = (
+        lambda: checker.check_model(str(path), full_check=True),
+        lambda: shape_inference.infer_shapes(onnx.load(str(path)), strict_mode=True, data_prop=True),
+        lambda: version_converter.convert_version(onnx.load(str(path)), _BUILD_OPSET),
+    )
+    for step in steps:
+        with suppress(Exception):
+            step()
     return True
 
 
@@ -108,8 +116,12 @@ def _zeros(inputs: dict[str, tuple[Any, Any]], size: list[int] | None) -> dict[s
     return {name: np.zeros([int(side or 1) for side in wanted], dtype)}
 
 
-def _check_by_onnx(path: Path) -> None:
-    """Raises ValueError for what ONNX's own checker refuses; nothing where that is not installed, or older."""
+def _check_shapes(path: Path) -> None:
+    """Raises ValueError where the shapes of a graph contradict each other, or the outputs that the file declares.
+
+    OpenVINO believes what is declared and writes beyond it. Says nothing where `onnx` is not installed, or older than
+    the file. Not onnx.checker: it refuses what engines run, such as outputs without shapes and nodes out of order.
+    """
     try:
         import onnx
     except ImportError:
@@ -119,10 +131,24 @@ def _check_by_onnx(path: Path) -> None:
         opset = max(
             (entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=1
         )
-        if model.ir_version <= onnx.IR_VERSION and opset <= onnx.defs.onnx_opset_version():
-            onnx.checker.check_model(str(path), full_check=True)
-    except Exception as error:  # the checker's exceptions have no common base but Exception
-        raise ValueError(f"{path}: ONNX's checker refuses this model ({_first_line(error)})") from None
+        if opset > onnx.defs.onnx_opset_version():
+            return
+        _put_in_order(model.graph)
+        del model.graph.value_info[:]  # exporters leave old ones there, and nothing reads them
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except Exception as error:  # ONNX's exceptions have no common base but Exception
+        raise ValueError(f"{path}: its shapes contradict each other ({_first_line(error)})") from None
+
+
+def _put_in_order(graph: onnx.GraphProto) -> None:
+    """Puts nodes behind those whose outputs they read; engines do that themselves, ONNX's inference does not."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = {i: {makers[name] for name in node.input if name in makers} for i, node in enumerate(graph.node)}
+    if all(before < i for i, others in needs.items() for before in others):
+        return
+    nodes = [deepcopy(graph.node[i]) for i in TopologicalSorter(needs).static_order()]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def _check_declared(

@@ -1,7 +1,8 @@
 """Models that need no trial any more: shipped, made here, or opened before, by their SHA-256.
 
-The list is a text file in the user's cache, a line for each model and engine. It is a convenience: where it cannot be
-read or written, or somebody else may have written it, every model from elsewhere is tried each time.
+The list is a text file in EDGE_SSD_CACHE, else in the user's cache folder, a line for each model and engine. It is a
+convenience: where it cannot be read or written, or somebody else may have written it, every model from elsewhere is
+tried each time.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def remember_made(path: StrPath) -> None:
 
 
 def _path() -> Path:
-    return user_cache_folder() / "known_models.txt"
+    return Path(os.environ.get("EDGE_SSD_CACHE") or user_cache_folder()) / "known_models.txt"
 
 
 def _lines() -> list[str]:
