@@ -17,6 +17,7 @@ import onnx
 from ..files import StrPath, file_sha256, replacing
 from ..machine.cpu import sums_int8_exactly
 from ..model_files.external_data import external_locations
+from ..model_files.known_models import remember_made
 from ..model_files.manifest import Manifest, engine_path, read_manifest
 from ..spec import SsdSpec
 from . import quantization_report as reports
@@ -28,7 +29,7 @@ from .graph import Graph
 from .guard import check_room
 from .images import CalibrationImages
 from .int8 import quantise, quantise_for_cpu
-from .model_file import Model, batch_of, load_model, read_proto
+from .model_file import Model, batch_of, failures_named, load_model, read_proto
 from .options import BuildOptions
 from .progress import BuildBar, shown
 from .sensitivity import Layer, fewest_kept, kind_of_layers, measure
@@ -73,7 +74,8 @@ def build(options: BuildOptions) -> Built:
     else:
         target = find_target(options.compile_options(runtime), model.path, model.batch, folder.absolute())
     file = _OnnxFile(options, runtime, model, folder)
-    made = file.make()
+    with failures_named(model.path):
+        made = file.make()
     engine = None
     if target:
         beside = engine_path(model.path, options.precision, api.RUNTIMES[runtime])
@@ -256,6 +258,7 @@ class _OnnxFile:
     def _save(self, proto: onnx.ModelProto, path: Path) -> Path:
         with replacing(path) as temporary:
             onnx.save(proto, temporary)
+        remember_made(path)
         self.model.spec.save(path.with_suffix(".json"))
         return path
 

@@ -13,7 +13,7 @@ from onnx import TensorProto
 
 from ..files import StrPath, file_sha256
 from ..model_files.manifest import FLAVOURS, read_manifest, sm_name
-from .model_file import read_proto
+from .model_file import failures_named, read_proto
 
 _TYPES: dict[int, str] = {
     TensorProto.FLOAT: "fp32",
@@ -42,7 +42,12 @@ class LayerInfo:
 
 def inspect_onnx(path: StrPath) -> list[LayerInfo]:
     """The LayerInfos of an ONNX file, in order. Raises FileNotFoundError, or ValueError for another file."""
-    proto = onnx.shape_inference.infer_shapes(read_proto(path))
+    proto = read_proto(path)
+    with failures_named(path):
+        return _layers_of(onnx.shape_inference.infer_shapes(proto))
+
+
+def _layers_of(proto: onnx.ModelProto) -> list[LayerInfo]:
     graph = proto.graph
     sizes = {tensor.name: _bytes_of(tensor) for tensor in graph.initializer}
     entries = {
@@ -77,7 +82,7 @@ def _shape(entry: onnx.TypeProto.Tensor | None) -> tuple[int, ...]:
 
 def layers_text(layers: Sequence[LayerInfo]) -> str:
     """The LayerInfos as a table, and what there is of each operator and precision."""
-    width = max(len(layer.name) for layer in layers)
+    width = max((len(layer.name) for layer in layers), default=len("layer"))
     lines = [f"{'layer':{width}}  {'operator':18} {'precision':9} {'output':>20} {'weights':>12}"]
     for layer in layers:
         shape = " x ".join("?" if side < 0 else str(side) for side in layer.shape)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
+from ..engines.opening import check_graph
 from ..files import StrPath
-from ..model_files.onnx_file import refuse_memory_addresses
 from ..spec import SsdSpec, load_spec_of
 from .graph import Graph
 from .int8 import QUANTISED_OPS
@@ -35,6 +37,28 @@ class Model:
         return batch_of(self.proto, self.spec)
 
 
+@contextmanager
+def failures_named(path: StrPath) -> Iterator[None]:
+    """Around what works on the graph in a file: what it stumbles over there is a ValueError that names the file.
+
+    ONNX's functions raise exceptions without a common base, and ours a KeyError where a node, a type or a shape is
+    missing that every SSD has.
+    """
+    try:
+        yield
+    except (OSError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and not isinstance(
+            error, UnicodeError | onnx.checker.ValidationError
+        ):
+            raise  # which names what is wrong
+        lines = str(error).splitlines() or [""]
+        raise ValueError(
+            f"{path}: no network that can be worked on ({type(error).__name__}: {lines[0]})"
+        ) from error
+
+
 def batch_of(proto: onnx.ModelProto, spec: SsdSpec) -> int:
     """Images that a model takes at a time; 0 when any. Raises ValueError for one without the spec's input."""
     for entry in proto.graph.input:
@@ -51,7 +75,7 @@ def read_proto(path: StrPath) -> onnx.ModelProto:
         raise FileNotFoundError(f"{path}: no such model file")
     if path.suffix != ".onnx":
         raise ValueError(f"{path}: expected an ONNX model, a name that ends in .onnx")
-    refuse_memory_addresses(path)
+    check_graph(path)
     try:
         proto = onnx.load(path)
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
@@ -70,13 +94,14 @@ def load_model(path: StrPath) -> Model:
     path = Path(path)
     proto = read_proto(path)
     model = Model(path, proto, load_spec_of(path))
-    try:
-        _check_operators(proto)
-        _check_float32(proto)
-        _check_input(proto, model.spec)
-        Graph(proto)  # can be brought to the opset, and its shapes agree
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    with failures_named(path):
+        try:
+            _check_operators(proto)
+            _check_float32(proto)
+            _check_input(proto, model.spec)
+            Graph(proto)  # can be brought to the opset, and its shapes agree
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
     _check_heads(model)
     return model
 

@@ -1,6 +1,6 @@
 """What a file from elsewhere may cost before it is refused: every budget of the package, in one place.
 
-Each is far above what an honest file needs. Two can be raised by the user, through an environment variable that the
+Each is far above what an honest file needs. Three can be raised by the user, through an environment variable that the
 error names.
 """
 
@@ -17,11 +17,21 @@ LOAD_SECONDS_VARIABLE = "EDGE_SSD_LOAD_SECONDS"
 _LOAD_SECONDS = 10.0
 _BYTES_PER_LOAD_SECOND = 20_000_000
 
+# Memory that its opening may take, gigabytes (EDGE_SSD_LOAD_GIGABYTES), and beside that: ten times the file, which
+# engines unpack and lay out anew; for each pixel of its input what a network of 64 wide feature maps keeps; of an input
+# that has few priors for its pixels, for each prior what ten pixels get.
+LOAD_GIGABYTES_VARIABLE = "EDGE_SSD_LOAD_GIGABYTES"
+_LOAD_GIGABYTES = 0.6
+_LOADS_OF_FILE, _BYTES_PER_PIXEL, _BYTES_PER_PRIOR = 10, 4096, 40960
+
 # An image file: a PNG of 100 megapixels of noise has 300 MB.
 MOST_IMAGE_BYTES = 1 << 30
 
 # A spec, a manifest, a history: the longest ones known have some 100 KB.
 MOST_JSON_BYTES = 16 << 20
+
+# Of a whole number in JSON: more than any float has, and converted in no time.
+MOST_DIGITS = 1000
 
 # The annotations of a data set: those of COCO's training images have 450 MB.
 MOST_ANNOTATION_BYTES = 4 << 30
@@ -29,6 +39,10 @@ MOST_ANNOTATION_BYTES = 4 << 30
 # Priors of one network; SSD512 has 24,564. And pixels of its input.
 MOST_PRIORS = 1_000_000
 MOST_INPUT_PIXELS = 4096 * 4096
+
+# Classes of one network (ImageNet's full set has 21,841), and detections in one image.
+MOST_CLASSES = 100_000
+MOST_DETECTIONS = 1_000_000
 
 # A bundle: its index, all that it holds, and how often its own size that may be. Weights of all zeros shrink to a
 # thousandth, those of a trained network to nine tenths.
@@ -39,6 +53,12 @@ MOST_BUNDLE_RATIO = 200
 # The structure of an ONNX file without its weights, and the bytes that one tensor of it may claim.
 MOST_ONNX_HEADER_BYTES = 64 << 20
 MOST_TENSOR_BYTES = 8 << 30
+
+# What of that structure is looked at one by one: fields (some 0.7 us each), nodes once functions are laid out, and
+# graphs in graphs. SSDs have some ten thousand, some hundred, and none.
+MOST_ONNX_FIELDS = 2_000_000
+MOST_ONNX_NODES = 100_000
+MOST_ONNX_DEPTH = 16
 
 # Models whose first opening ended well, remembered in the user's cache: the latest ones.
 MOST_KNOWN_MODELS = 1000
@@ -55,6 +75,19 @@ def load_seconds(file_bytes: int) -> float:
     Raises ValueError where the variable holds no number.
     """
     return _setting(LOAD_SECONDS_VARIABLE, _LOAD_SECONDS) + file_bytes / _BYTES_PER_LOAD_SECOND
+
+
+def load_bytes(file_bytes: int, pixels: int, priors: int = 0) -> int:
+    """Bytes of memory that opening a model of this size may take: EDGE_SSD_LOAD_GIGABYTES, else what it should need.
+
+    pixels: of its input.   priors: of its spec, 0 if not known.   Raises ValueError where the variable holds no number.
+    """
+    if os.environ.get(LOAD_GIGABYTES_VARIABLE):
+        return int(1e9 * _setting(LOAD_GIGABYTES_VARIABLE, 0))
+    work = _BYTES_PER_PIXEL * pixels
+    if priors:
+        work = min(work, _BYTES_PER_PRIOR * priors)
+    return int(1e9 * _LOAD_GIGABYTES) + _LOADS_OF_FILE * file_bytes + work
 
 
 def _setting(variable: str, default: float) -> float:

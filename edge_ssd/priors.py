@@ -27,12 +27,17 @@ def make_priors(spec: SsdSpec) -> np.ndarray:
     Returns (P, 4) float32 cx cy w h in 0..1, order level, row, column, box of a cell.
     Raises FileNotFoundError or ValueError when `priors.file` is missing or holds something else.
     """
-    if spec.priors.file:
-        priors = _load_priors(Path(spec.folder, spec.priors.file))
-    else:
-        priors = np.concatenate([_level_priors(level, spec.input.size) for level in spec.priors.levels])
-    if spec.priors.clip:
-        priors = corners_to_centre(np.clip(centre_to_corners(priors), 0, 1))
+    with np.errstate(over="ignore", invalid="ignore"):  # said below
+        if spec.priors.file:
+            priors = _load_priors(Path(spec.folder, spec.priors.file))
+        else:
+            priors = np.concatenate([_level_priors(level, spec.input.size) for level in spec.priors.levels])
+        if spec.priors.clip:
+            priors = corners_to_centre(np.clip(centre_to_corners(priors), 0, 1))
+    if not np.isfinite(priors).all():
+        raise ValueError(
+            f"{spec.name}: priors: hold numbers beyond what float32 has; correct step, sizes or offset"
+        )
     return np.ascontiguousarray(priors, dtype=np.float32)
 
 

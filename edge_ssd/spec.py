@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import limits
 from .files import StrPath
 from .files.json_fields import (
     BadKey,
@@ -22,7 +23,10 @@ from .files.json_fields import (
     fraction,
     inside,
     list_of,
+    parse_json,
     positive_numbers,
+    read_json,
+    short,
     shown,
     text_of,
     whole_number,
@@ -75,6 +79,11 @@ class InputSpec:
             resize=text_of(self.resize, "resize", RESIZE_MODES),
             pad_value=finite_numbers(pad, "pad_value", 3),
         )
+        if self.height * self.width > limits.MOST_INPUT_PIXELS:
+            raise BadKey(
+                "height",
+                f"expected at most {limits.MOST_INPUT_PIXELS} pixels, got {shown(self.height)} x {shown(self.width)}",
+            )
 
     @property
     def size(self) -> tuple[int, int]:
@@ -154,6 +163,9 @@ class PriorSpec:
             )
         if not isinstance(self.clip, bool):
             raise BadKey("clip", f"expected true or false, got {shown(self.clip)}")
+        count = sum(level.count for level in levels)
+        if count > limits.MOST_PRIORS:  # each takes memory before it is compared with the model
+            raise BadKey("levels", f"expected at most {limits.MOST_PRIORS} priors in all, got {shown(count)}")
         _set(self, levels=levels)
 
 
@@ -176,6 +188,11 @@ class PostprocessSpec:
             max_detections=whole_number(self.max_detections, "max_detections"),
             clip_boxes=text_of(self.clip_boxes, "clip_boxes", CLIP_BOXES),
         )
+        if self.max_detections > limits.MOST_DETECTIONS:  # so many rows are filled for each image
+            raise BadKey(
+                "max_detections",
+                f"expected at most {limits.MOST_DETECTIONS}, got {shown(self.max_detections)}",
+            )
 
 
 @dataclass(frozen=True)
@@ -205,6 +222,8 @@ class SsdSpec:
         names = list_of(self.class_names, "class_names")
         if not names:
             raise BadKey("class_names", "expected at least one foreground class, got none")
+        if len(names) > limits.MOST_CLASSES:
+            raise BadKey("class_names", f"expected at most {limits.MOST_CLASSES} classes, got {len(names)}")
         _set(
             self,
             name=text_of(self.name, "name"),
@@ -232,22 +251,15 @@ class SsdSpec:
     @classmethod
     def from_json(cls, text: str) -> SsdSpec:
         """The spec in `text`. Raises ValueError naming the first key that is missing, unknown or wrong."""
-        try:
-            data = json.loads(text, object_pairs_hook=_no_duplicates)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"not valid JSON: {error}") from None
-        return _from_dict(data)
+        return _from_dict(parse_json(text, _no_duplicates))
 
     @classmethod
     def load(cls, path: StrPath) -> SsdSpec:
         """The spec in the file `path`. Raises FileNotFoundError, or ValueError naming file and key."""
         path = Path(path)
+        data = read_json(path, make_object=_no_duplicates)
         try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
-        try:
-            spec = cls.from_json(text)
+            spec = _from_dict(data)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         _set(spec, folder=str(path.parent))
@@ -268,7 +280,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for key, value in pairs:
         if key in seen:
-            raise BadKey(key, "given twice")
+            raise BadKey(short(key), "given twice")
         seen[key] = value
     return seen
 

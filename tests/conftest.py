@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,28 @@ import pytest
 from tests.devices import binaries, compiled_once, device, operations, simulated  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_made_here(tmp_path_factory):
+    """What a test saves with `onnx.save` counts as made on this machine, so it opens without a process of its own.
+
+    The list of known models is the tests' own, in a folder that child processes are told, too.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_SSD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        if find_spec("onnx"):
+            import onnx
+
+            from edge_ssd.model_files.known_models import remember_made
+
+            def save(proto, file, *arguments, **options):
+                onnx.save_model(proto, file, *arguments, **options)
+                if isinstance(file, str | os.PathLike):
+                    remember_made(file)
+
+            patch.setattr(onnx, "save", save)
+        yield
 
 
 @pytest.fixture

@@ -11,7 +11,18 @@ import pytest
 
 from tests.conftest import ROOT
 
-LEAVES = ("spec", "priors", "boxes", "resize", "detections", "frames", "timing", "device_array", "files")
+LEAVES = (
+    "spec",
+    "priors",
+    "boxes",
+    "resize",
+    "detections",
+    "frames",
+    "timing",
+    "device_array",
+    "files",
+    "limits",
+)
 HEAVY = ("torch", "tensorrt", "cupy", "onnxruntime", "onnx", "cv2", "matplotlib", "pycocotools", "tqdm")
 
 

@@ -122,7 +122,10 @@ class OpenVinoRunner(PeerRunner):
     def __init__(self, model: StrPath, score_threshold: float, batch: int = 1, threads: int = 0) -> None:
         import openvino
 
+        from ..engines.openvino_engine import check_openvino_opens
+
         super().__init__(SsdSpec.load(Path(model).with_suffix(".json")), score_threshold, batch)
+        check_openvino_opens(Path(model), self._spec)
         core = openvino.Core()
         network = core.read_model(model)
         network.reshape([1, 3, *self._spec.input.size])

@@ -13,9 +13,10 @@ import onnxruntime
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
-from ..model_files.onnx_file import refuse_memory_addresses
+from ..model_files.onnx_check import BadModel
 from ..spec import SsdSpec
 from .onnx_model import check_input, check_outputs, filled_up
+from .opening import Trial, check_opening
 
 # Idle threads poll for this long, then sleep. By default (releases that do not know the option keep it) they poll
 # from one frame to the next: at 30 frames a second SSDLite320 took 50 ms of CPU time a frame instead of 18, no
@@ -46,7 +47,7 @@ class OnnxRuntimeEngine:
     def __init__(self, path: StrPath, spec: SsdSpec, threads: int = 0, in_flight: int = 1) -> None:
         self._path = path
         # The session's own threads help every caller, and each caller computes too.
-        self._session = open_session(path, max(1, (threads or usable_cores()) - in_flight + 1))
+        self._session = open_session(path, max(1, (threads or usable_cores()) - in_flight + 1), spec)
         self.input_dtype, self.max_batch = check_input(path, spec, input_types(self._session))
         check_outputs(path, spec, [output.name for output in self._session.get_outputs()])
         self._input_name = spec.input.name
@@ -112,22 +113,37 @@ class _Bound:
             self._session.run_with_iobinding(self._binding)
 
 
-def open_session(path: StrPath, threads: int = 0) -> onnxruntime.InferenceSession:
+def open_session(
+    path: StrPath, threads: int = 0, spec: SsdSpec | None = None
+) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU.
 
-    threads: of the network; 0 takes one per usable core.
-    Raises FileNotFoundError, or ValueError when the file is not a whole ONNX model or names addresses in memory.
+    threads: of the network; 0 takes one per usable core.   spec: of the model, where it has one.
+    Raises FileNotFoundError, or ValueError when the file is not a whole ONNX model, names addresses in memory or does
+    not pass `check_opening`.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model file")
-    refuse_memory_addresses(path)
+    try:
+        check_opening(path, Trial("onnxruntime", onnxruntime.__version__, "ONNX Runtime"), spec)
+    except BadModel as error:
+        raise _cannot_load(path, str(error)) from None
+    return load_session(path, threads)
+
+
+def load_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session of a file that has passed `check_opening`, or may do harm. See `open_session`."""
     try:
         return new_session(str(path), threads)
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        raise ValueError(
-            f"{path}: ONNX Runtime cannot load this model ({_reason(error)}). Is the file complete, and is it ONNX?"
-        ) from error
+        raise _cannot_load(path, _reason(error)) from error
+
+
+def _cannot_load(path, reason):
+    return ValueError(
+        f"{path}: ONNX Runtime cannot load this model ({reason}). Is the file complete, and is it ONNX?"
+    )
 
 
 def new_session(model: str | bytes, threads: int = 0, optimise: bool = True) -> onnxruntime.InferenceSession:
@@ -145,9 +161,12 @@ def new_session(model: str | bytes, threads: int = 0, optimise: bool = True) -> 
 
 
 def run_session(
-    session: onnxruntime.InferenceSession, names: Sequence[str], feeds: dict[str, np.ndarray], path: StrPath
+    session: onnxruntime.InferenceSession,
+    names: Sequence[str] | None,
+    feeds: dict[str, np.ndarray],
+    path: StrPath,
 ) -> Sequence[Any]:
-    """The outputs `names` of a session. Raises ValueError naming the model file when the network fails."""
+    """The outputs `names` of a session, all for None. Raises ValueError naming the file when the network fails."""
     with _failures_named(path):
         return session.run(names, feeds)
 

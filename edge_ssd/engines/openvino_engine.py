@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from functools import cache
@@ -17,10 +18,11 @@ from openvino.preprocess import PrePostProcessor
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
-from ..model_files.onnx_file import refuse_memory_addresses
+from ..model_files.onnx_check import BadModel
 from ..spec import SsdSpec
 from .layout import interleaved_pixels
 from .onnx_model import check_input, check_outputs, filled_up
+from .opening import Trial, check_opening
 
 # OpenVINO's names for what it computes float32 layers in, by ours.
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
@@ -61,18 +63,13 @@ class OpenVinoEngine:
         self._path, self._spec = Path(path), spec
         if not self._path.is_file():
             raise FileNotFoundError(f"{path}: no such model file")
-        refuse_memory_addresses(self._path)
         if precision == "bf16" and not has_bf16():
             raise ValueError("precision: this CPU has no BF16 instructions; take --precision fp32")
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": in_flight,
-            "INFERENCE_NUM_THREADS": threads or usable_cores(),
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
-        }
-        self._network: Any = _Network(self._path, spec.input.size, settings)
-        self.input_dtype, self.max_batch = check_input(path, spec, _types(self._network.inputs))
-        check_outputs(path, spec, _types(self._network.outputs))
+        check_openvino_opens(self._path, spec, precision)
+        settings = settings_of(threads, precision, in_flight)
+        self._network: Any = Network(self._path, spec.input.size, settings)
+        self.input_dtype, self.max_batch = check_input(path, spec, self._network.input_types())
+        check_outputs(path, spec, self._network.output_names())
         self.interleaved = self.input_dtype == np.float32
         self._requests = {}  # by _Batch
         self.precision = precision
@@ -111,17 +108,35 @@ class OpenVinoEngine:
         return self._requests[kind]
 
 
-class _Network:
+def check_openvino_opens(path: Path, spec: SsdSpec, precision: str = "fp32") -> None:
+    """See `check_opening`; raises ValueError naming the file."""
+    try:
+        check_opening(path, Trial("openvino", _version(), "OpenVINO", precision), spec)
+    except BadModel as error:
+        raise _cannot_load(path, str(error)) from None
+
+
+def settings_of(threads: int, precision: str, in_flight: int = 1) -> dict[str, Any]:
+    """OpenVINO's settings for a Network; arguments as of OpenVinoEngine."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": in_flight,
+        "INFERENCE_NUM_THREADS": threads or usable_cores(),
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[precision],
+    }
+
+
+class Network:
     """The model in a file, compiled for every _Batch that is asked for; of several threads.
 
-    inputs, outputs: OpenVINO's ports of the model.
+    path: of a file that has passed `check_openvino_opens`, or may do harm.   input_size: (height, width), or None for
+    the model's own.   settings: see `settings_of`.   Raises ValueError naming the file.
     """
 
-    def __init__(self, path, input_size, settings):
+    def __init__(self, path: Path, input_size: Sequence[int] | None, settings: dict[str, Any]) -> None:
         self._path, self._input_size, self._settings = path, input_size, settings
         self._core = openvino.Core()
         self._model = self._read()
-        self.inputs, self.outputs = self._model.inputs, self._model.outputs
         self._compiled = {}  # by _Batch
         self._lock = Lock()
 
@@ -131,10 +146,24 @@ class _Network:
         try:
             return reader.convert(reader.load(str(self._path)))
         except Exception as error:  # the reader's exceptions have no common base but Exception
-            raise ValueError(
-                f"{self._path}: OpenVINO cannot load this model ({_reason(error)}). "
-                "Is the file complete, and is it ONNX?"
-            ) from error
+            raise _cannot_load(self._path, _reason(error)) from error
+
+    def input_types(self) -> dict[str, tuple[Any, Sequence[Any]]]:
+        """{name: (dtype, shape)} of the inputs; None for an axis of any length."""
+        return _types(self._model.inputs)
+
+    def output_names(self) -> Collection[str]:
+        """The names of the outputs."""
+        return _types(self._model.outputs)
+
+    def run(self, batch: np.ndarray) -> dict[str, list[int]]:
+        """{name: shape} of the outputs for a batch. Raises ValueError when the network fails."""
+        request = self.request(_Batch(len(batch), None))
+        try:
+            values = request.infer([batch])
+        except RuntimeError as error:
+            raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
+        return {name: list(value.shape) for port, value in values.items() for name in port.names}
 
     def request(self, kind):
         """A new request for batches of this _Batch."""
@@ -154,7 +183,8 @@ class _Network:
     def _compile(self, kind):
         try:
             model = self._model.clone()
-            model.reshape([kind.count, 3, *self._input_size])
+            if self._input_size:
+                model.reshape([kind.count, 3, *self._input_size])
             if kind.is_reversed is not None:
                 model = _reading_interleaved(model, kind.is_reversed)
             return self._core.compile_model(model, "CPU", self._settings)
@@ -213,6 +243,12 @@ def _dtype(element_type):
 
 def _version():
     return openvino.__version__.split("-")[0]
+
+
+def _cannot_load(path, reason):
+    return ValueError(
+        f"{path}: OpenVINO cannot load this model ({reason}). Is the file complete, and is it ONNX?"
+    )
 
 
 def _reason(error):

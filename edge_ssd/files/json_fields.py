@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+from .. import limits
+from . import StrPath, read_file
 
 
 class BadKey(ValueError):
@@ -15,6 +18,41 @@ class BadKey(ValueError):
     def __init__(self, key: str, problem: str) -> None:
         super().__init__(f"{key}: {problem}")
         self.key, self.problem = key, problem
+
+
+def read_json(
+    path: StrPath,
+    most_bytes: int = limits.MOST_JSON_BYTES,
+    make_object: Callable[[list[tuple[str, Any]]], Any] | None = None,
+) -> Any:
+    """What a JSON file holds.   make_object: of the (key, value) pairs of each object; default: a dict.
+
+    Raises FileNotFoundError, and ValueError naming the file for anything but a regular file of at most `most_bytes`
+    with JSON in UTF-8, and what `make_object` raises.
+    """
+    content = read_file(path, most_bytes)
+    try:
+        return parse_json(content.decode("utf-8"), make_object)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parse_json(text: str, make_object: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """What a JSON text holds, see `read_json`. Raises ValueError, also where it is nested too deeply for Python."""
+    try:
+        return json.loads(text, object_pairs_hook=make_object, parse_int=_short_int)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("not valid JSON: nested too deeply") from None
+
+
+def _short_int(text: str) -> int:
+    if len(text) > limits.MOST_DIGITS:  # Python takes quadratic time for a long one
+        raise ValueError(f"not valid JSON: a number of {len(text)} digits")
+    return int(text)
 
 
 @contextmanager
@@ -28,7 +66,15 @@ def inside(key: str) -> Iterator[None]:
 
 def shown(value: object) -> str:
     """A value as an error quotes it: as JSON has it, and not too long."""
-    text = json.dumps(value) if isinstance(value, (dict, list, str, bool, type(None))) else repr(value)
+    try:
+        text = json.dumps(value) if isinstance(value, (dict, list, str, bool, type(None))) else repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply"
+    return short(text)
+
+
+def short(text: str) -> str:
+    """A text, cut where it is too long for an error."""
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -36,7 +82,7 @@ def check_keys(values: Collection[str], known: Collection[str], required: Collec
     """Raises BadKey for the first of an object's keys that is not known, or the first required one that it lacks."""
     for key in values:
         if key not in known:
-            raise BadKey(key, f"unknown key; known: {', '.join(known)}")
+            raise BadKey(short(key), f"unknown key; known: {', '.join(known)}")
     for key in required:
         if key not in values:
             raise BadKey(key, "missing")
@@ -45,7 +91,7 @@ def check_keys(values: Collection[str], known: Collection[str], required: Collec
 def check_type(value: object, key: str, expected: type) -> None:
     """Raises BadKey unless a value is of exactly this type: True is no int."""
     if type(value) is not expected:
-        raise BadKey(key, f"expected {expected.__name__}, got {value!r}")
+        raise BadKey(key, f"expected {expected.__name__}, got {shown(value)}")
 
 
 def finite_number(value: object, key: str) -> float:
@@ -83,7 +129,7 @@ def whole_number(value: object, key: str, least: int = 1) -> int:
 def whole_numbers(value: object, key: str, count: int) -> tuple[int, ...]:
     """A list of `count` whole numbers of at least 0, written as such: 300.0 is none."""
     if not isinstance(value, list) or len(value) != count or any(type(v) is not int or v < 0 for v in value):
-        raise BadKey(key, f"expected {count} whole numbers, got {value!r}")
+        raise BadKey(key, f"expected {count} whole numbers, got {shown(value)}")
     return tuple(value)
 
 
@@ -99,6 +145,10 @@ def text_of(value: object, key: str, choices: Collection[str] = ()) -> str:
     """A text that is not empty, and one of `choices` where there are any."""
     if not isinstance(value, str) or not value:
         raise BadKey(key, f"expected a text, got {shown(value)}")
+    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+        raise BadKey(
+            key, f"expected a text, got {shown(value)}, which has half a character"
+        )  # no file can hold it
     if choices and value not in choices:
         raise BadKey(key, f"expected one of {', '.join(choices)}, got {shown(value)}")
     return value

@@ -9,6 +9,12 @@ from ..files import StrPath
 FOLDER = Path(__file__).parent
 DEMO_MODEL = FOLDER / "demo.onnx"
 
+# Their SHA-256: a file with one of these is ours, wherever it lies.
+SHIPPED = {
+    "demo.onnx": "57e24f96d84231a44d5dda313b567fc320235941fefa97ac42ad202399cc1775",
+    "fod31.onnx": "11bbdc671098c9061f0d0c7f0219b43369cce32fb41df26251e36d67c9c1ca5d",
+}
+
 
 def model_path(name: StrPath) -> Path:
     """Path of a model file, or of the shipped model for a name like "demo" that no file has.

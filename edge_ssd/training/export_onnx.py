@@ -17,6 +17,7 @@ import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..files import StrPath, replacing
+from ..model_files.known_models import remember_made
 from ..spec import SsdSpec
 
 # The oldest that torch's exporter writes without converting; TensorRT from 8.6 on and OpenCV's DNN read it.
@@ -42,6 +43,7 @@ def export_onnx(model: torch.nn.Module, spec: SsdSpec, path: StrPath) -> None:
     with replacing(path) as temporary:
         _write_graph(model, spec, temporary)
         _compare(model, spec, temporary)
+    remember_made(path)
     spec.save(path.with_suffix(".json"))
 
 
