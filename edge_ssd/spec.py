@@ -13,7 +13,8 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .files import StrPath
+from .files import StrPath, replacing
+from .files.inside import file_inside, place_inside, stays_inside
 from .files.json_fields import (
     BadKey,
     check_keys,
@@ -147,6 +148,8 @@ class PriorSpec:
                 raise BadKey(f"levels[{i}]", f"expected a PriorLevel, got {shown(level)}")
         if not isinstance(self.file, str):
             raise BadKey("file", f"expected a text, got {shown(self.file)}")
+        if self.file and not stays_inside(self.file):
+            raise BadKey("file", f"expected a file beside the spec, got {shown(self.file)}")
         if bool(levels) == bool(self.file):
             raise BadKey(
                 "levels",
@@ -254,14 +257,26 @@ class SsdSpec:
         return spec
 
     def save(self, path: StrPath) -> None:
-        """Writes the spec to `path`, and beside it the priors' file, where it has one from another folder."""
+        """Writes the spec to `path`, and beside it the priors' file, where it has one from another folder.
+
+        Each is whole or as it was. Raises OSError when one cannot be written, ValueError when the priors' file lies
+        outside of the spec's folder, or is no regular file.
+        """
         path = Path(path)
-        path.write_text(self.to_json(), encoding="utf-8")
-        if self.priors.file:
-            source, target = Path(self.folder, self.priors.file), path.parent / self.priors.file
-            if source.exists() and not (target.exists() and os.path.samefile(source, target)):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+        self.save_priors_file(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_text(self.to_json(), encoding="utf-8")
+
+    def save_priors_file(self, folder: StrPath) -> None:
+        """Copies the file of `priors.file` into `folder`, where it is there and comes from another folder."""
+        if not self.priors.file or not os.path.lexists(Path(self.folder, self.priors.file)):
+            return
+        source, target = file_inside(self.folder, self.priors.file), place_inside(folder, self.priors.file)
+        if target.exists() and os.path.samefile(source, target):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
