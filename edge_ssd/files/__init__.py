@@ -75,19 +75,20 @@ def _made_beside(path: Path) -> tuple[Path, int]:
     raise OSError(f"{path}: cannot be written, files beside it are removed at once")
 
 
-def lock(descriptor: int, path: StrPath) -> bool:
+def lock(descriptor: int, path: StrPath, without_locks: bool = True) -> bool:
     """Locks an open file or folder until it is closed; whether it is ours now, and still the one at `path`.
 
-    False: somebody else holds the lock, or has removed the file since it was opened. True where files cannot be locked.
+    False: somebody else holds the lock, or has removed the file since it was opened.
+    without_locks: the answer where files cannot be locked.
     """
     if fcntl is None:
-        return True
+        return without_locks
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks
-        return True
+        return without_locks
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
@@ -118,10 +119,7 @@ def remove_leftovers(folder: Path) -> None:
 def _remove_if_left(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            fcntl.flock(
-                descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB
-            )  # OSError: somebody writes it, or there are no locks
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and lock(descriptor, path, without_locks=False):
             path.unlink()
     finally:
         os.close(descriptor)
