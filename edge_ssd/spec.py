@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .files import StrPath, replacing
+from .files import StrPath, flush, replacing
 from .files.inside import file_inside, place_inside, stays_inside
 from .files.json_fields import (
     BadKey,
@@ -263,20 +265,28 @@ class SsdSpec:
         outside of the spec's folder, or is no regular file.
         """
         path = Path(path)
-        self.save_priors_file(path.parent)
-        with replacing(path) as temporary:
+        with replacing(path) as temporary, replacing_priors_file(self, path.parent):
             temporary.write_text(self.to_json(), encoding="utf-8")
 
-    def save_priors_file(self, folder: StrPath) -> None:
-        """Copies the file of `priors.file` into `folder`, where it is there and comes from another folder."""
-        if not self.priors.file or not os.path.lexists(Path(self.folder, self.priors.file)):
-            return
-        source, target = file_inside(self.folder, self.priors.file), place_inside(folder, self.priors.file)
-        if target.exists() and os.path.samefile(source, target):
-            return
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
+
+@contextmanager
+def replacing_priors_file(spec: SsdSpec, folder: StrPath, durable: bool = True) -> Iterator[None]:
+    """Around the writing of a spec into `folder`: at the end the file of its `priors.file` lies there, too.
+
+    It is copied before the block runs, where it is there and comes from another folder.   durable: see `replacing`.
+    """
+    if not spec.priors.file or not os.path.lexists(Path(spec.folder, spec.priors.file)):
+        yield
+        return
+    source, target = file_inside(spec.folder, spec.priors.file), place_inside(folder, spec.priors.file)
+    if target.exists() and os.path.samefile(source, target):
+        yield
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target, durable) as temporary:
+        shutil.copyfile(source, temporary)
+        flush(temporary)
+        yield
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
