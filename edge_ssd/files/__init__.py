@@ -62,6 +62,12 @@ def replacing(path: StrPath, durable: bool = True) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def write_text(path: StrPath, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def _made_beside(path: Path) -> tuple[Path, int]:
     """A new, locked file beside `path`, and its descriptor."""
     for _ in range(_TRIES):

@@ -128,7 +128,7 @@ def _fetch(url: str, part: Path) -> None:
 
 
 def _answer(error: urllib.error.HTTPError) -> str:
-    """The code and the reason that a server gives; of an address that it leads on to nothing, which may hold a login."""
+    """What a server answers, for a message: not the address that it leads on to, which may hold a login."""
     if 300 <= error.code < 400:
         return f"{error.code}, and leads on to where nothing can be fetched"
     return f"{error.code} {printable(str(error.reason))[:100]}"
