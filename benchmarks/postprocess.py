@@ -21,6 +21,7 @@ from tqdm import tqdm
 from edge_ssd import reference
 from edge_ssd.backends import cpu_steps
 from edge_ssd.bench.networks import offsets_to_one_place
+from edge_ssd.files import replacing, write_text
 from edge_ssd.machine.facts import machine_facts
 from edge_ssd.priors import make_priors, ssd300_levels, ssd512_levels, ssdlite_levels
 from edge_ssd.spec import InputSpec, OutputSpec, PostprocessSpec, PriorSpec, SsdSpec
@@ -75,9 +76,7 @@ def main(argv=None):
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine_facts(), "rows": rows}
-        (arguments.out / "postprocess.json").write_text(
-            json.dumps(content, indent=1) + "\n", encoding="utf-8"
-        )
+        write_text(arguments.out / "postprocess.json", json.dumps(content, indent=1) + "\n")
         plot(rows, arguments.out / "postprocess.png")
     return 0
 
@@ -176,7 +175,8 @@ def plot(rows, path):
     axes.set(ylabel="milliseconds", yscale="log", title="Post-processing, score threshold 0.001, top_k 400")
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=100)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 if __name__ == "__main__":

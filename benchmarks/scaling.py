@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from edge_ssd import Detector, Frame
 from edge_ssd.bench.frames import load_images
+from edge_ssd.files import replacing, write_text
 from edge_ssd.machine.cpu import usable_cores
 from edge_ssd.machine.facts import machine_facts
 from edge_ssd.models import DEMO_MODEL
@@ -60,7 +61,7 @@ def main(argv=None):
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine_facts(), "detector": description, "series": series}
-        (arguments.out / "scaling.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(arguments.out / "scaling.json", json.dumps(content, indent=1) + "\n")
         plot(series, description, arguments.out / "scaling.png")
     return 0
 
@@ -150,7 +151,8 @@ def plot(series, description, path):
         axes.tick_params("x", rotation=20 if len(rows[-1]["case"]) > 4 else 0)
         axes.grid(alpha=0.3)
     figure.suptitle(description)
-    figure.savefig(path, dpi=100)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 def _images(size, seed, count=1):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from edge_ssd import Detector, open_source
 from edge_ssd.bench.worker import peak_memory_mib
+from edge_ssd.files import replacing, write_text
 from edge_ssd.machine.facts import machine_facts
 from edge_ssd.models import DEMO_MODEL
 from edge_ssd.pipeline import run_pipeline
@@ -57,7 +58,7 @@ def main(argv=None):
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)
         content = {"machine": machine_facts(), **result, "problems": problems}
-        (arguments.out / "soak.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_text(arguments.out / "soak.json", json.dumps(content, indent=1) + "\n")
         plot(result, arguments.out / "soak.png")
     return 1 if problems else 0
 
@@ -194,7 +195,8 @@ def plot(result, path):
         axes.grid(alpha=0.3)
     axes.set_xlabel("minutes")
     figure.suptitle(f"{result['model']}: a camera that drops, stalls and sends garbage")
-    figure.savefig(path, dpi=100)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 def _rss_mib():

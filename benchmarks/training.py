@@ -19,6 +19,7 @@ import cv2
 import torch
 
 from edge_ssd.datasets import open_dataset
+from edge_ssd.files import write_text
 from edge_ssd.machine.cpu import cpu_name, usable_cores
 from edge_ssd.networks import ARCHITECTURES, build_model
 from edge_ssd.training.data import normalise
@@ -174,8 +175,8 @@ def write(report, arguments):
     command = f"python -m benchmarks.training {words} --workers {arguments.workers} --steps {arguments.steps}"
     text = json.dumps({"command": command, **report}, indent=2)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    Path(f"{arguments.out}.json").write_text(text + "\n", encoding="utf-8")
-    Path(f"{arguments.out}.md").write_text(f"```\n{command}\n\n{table(report)}\n```\n", encoding="utf-8")
+    write_text(f"{arguments.out}.json", text + "\n")
+    write_text(f"{arguments.out}.md", f"```\n{command}\n\n{table(report)}\n```\n")
 
 
 def table(report):

@@ -15,10 +15,12 @@ import numpy as np
 import onnx
 
 from ..files import StrPath, file_sha256, replacing
+from ..files.inside import file_inside, place_inside
 from ..machine.cpu import sums_int8_exactly
 from ..model_files.external_data import external_locations
 from ..model_files.known_models import remember_made
 from ..model_files.manifest import Manifest, engine_path, read_manifest
+from ..model_files.pair import replacing_model
 from ..spec import SsdSpec
 from . import quantization_report as reports
 from . import tensorrt_api as api
@@ -26,7 +28,7 @@ from .calibration import Table, calibrate_model
 from .compile import CompileOptions, compile_engine, find_target
 from .fp16 import OVERFLOW_LIMIT, convert_to_fp16
 from .graph import Graph
-from .guard import check_room
+from .guard import check_room, only_build
 from .images import CalibrationImages
 from .int8 import quantise, quantise_for_cpu
 from .model_file import Model, batch_of, failures_named, load_model, read_proto
@@ -74,7 +76,7 @@ def build(options: BuildOptions) -> Built:
     else:
         target = find_target(options.compile_options(runtime), model.path, model.batch, folder.absolute())
     file = _OnnxFile(options, runtime, model, folder)
-    with failures_named(model.path):
+    with only_build(file.path), failures_named(model.path):
         made = file.make()
     engine = None
     if target:
@@ -94,11 +96,13 @@ def rebuild(path: StrPath, progress: bool = True) -> Manifest:
     path = Path(path)
     found = read_manifest(path)
     manifest = found.manifest
-    onnx_path = path.with_name(manifest.onnx)
-    if not onnx_path.is_file():
+    try:
+        onnx_path = file_inside(path.parent, manifest.onnx)
+    except FileNotFoundError:
         raise FileNotFoundError(
-            f"{onnx_path}: not beside {path.name}, which was built from it. Begin with the model: {manifest.command}"
-        )
+            f"{path.parent / manifest.onnx}: not beside {path.name}, which was built from it. Begin with the model: "
+            f"{manifest.command}"
+        ) from None
     if file_sha256(onnx_path) != manifest.onnx_sha256:
         raise ValueError(
             f"{onnx_path}: is not the file that {path.name} was built from. Begin with the model: {manifest.command}"
@@ -162,6 +166,16 @@ class _OnnxFile:
         self.runtime, self.for_cpu = runtime, runtime == "cpu"
         self.source_sha256 = file_sha256(model.path)
 
+    @property
+    def path(self) -> Path:
+        """Where the ONNX file of the wanted precision goes."""
+        precision = self.options.precision
+        if precision == "fp32":
+            return self.folder / self.model.path.name
+        if self.for_cpu and self.options.out:
+            return Path(self.options.out)
+        return self._path("int8-cpu" if precision == "int8" and self.for_cpu else precision)
+
     def make(self) -> _Made:
         """The file in the precision that the options ask for. Raises ValueError where INT8's budget cannot hold."""
         if self.options.precision == "fp32":
@@ -173,7 +187,7 @@ class _OnnxFile:
             table = self._calibrated()
         else:
             _log.warning("no --calibration images: FP16 was not watched for values beyond %g", OVERFLOW_LIMIT)
-        path, islands = self._write_fp16(table, self._target("fp16"))
+        path, islands = self._write_fp16(table, self.path)
         return _Made(path, islands, table)
 
     def origin(self, table: Table | None) -> dict[str, str]:
@@ -195,16 +209,17 @@ class _OnnxFile:
         if path.exists() and path.samefile(source):
             return path
         spec_path = path.with_suffix(".json")
-        names = [source.name, *external_locations(source), *filter(None, [self.model.spec.priors.file])]
-        for name in names:
-            _check_same(self.folder / name, file_sha256(source.parent / name), file_sha256)
+        names = [*external_locations(source), *filter(None, [self.model.spec.priors.file])]
+        places = [(file_inside(source.parent, name), place_inside(self.folder, name)) for name in names]
+        places.append((source, path))
+        for original, target in places:
+            _check_same(target, file_sha256(original), file_sha256)
         _check_same(spec_path, self.model.spec.to_json(), _spec_text)
-        for name in names:
-            target = self.folder / name
+        for original, target in places:  # the model comes last: it is there when all that it names is
             if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(target) as temporary:
-                    shutil.copyfile(source.parent / name, temporary)
+                    shutil.copyfile(original, temporary)
         if not spec_path.exists():
             self.model.spec.save(spec_path)
         return path
@@ -239,7 +254,7 @@ class _OnnxFile:
                     f"{verdict} No INT8 was built; the quantization report is {page}, the FP16 model {fp16_path}"
                 )
         proto, islands = self._placed(table, keep)
-        return _Made(self._save(proto, self._target(name)), islands, table, page, verdict)
+        return _Made(self._save(proto, self.path), islands, table, page, verdict)
 
     def _placed(self, table: Table, keep: Sequence[str]) -> tuple[onnx.ModelProto, dict[str, str]]:
         """(the INT8 model with the convolutions `keep` left in float, its float32 islands)."""
@@ -248,18 +263,13 @@ class _OnnxFile:
             return quantise_for_cpu(self.model.proto, table.ranges, keep, narrow), {}
         return convert_to_fp16(quantise(self.model.proto, table.ranges, keep), table.extremes)
 
-    def _target(self, precision: str) -> Path:
-        """Where the ONNX file of the wanted precision goes."""
-        return Path(self.options.out) if self.for_cpu and self.options.out else self._path(precision)
-
     def _path(self, precision: str, suffix: str = ".onnx") -> Path:
         return self.folder / f"{self.model.path.stem}.{precision}{suffix}"
 
     def _save(self, proto: onnx.ModelProto, path: Path) -> Path:
-        with replacing(path) as temporary:
+        with replacing_model(path, self.model.spec) as temporary:
             onnx.save(proto, temporary)
         remember_made(path)
-        self.model.spec.save(path.with_suffix(".json"))
         return path
 
     def _measured(
@@ -288,7 +298,7 @@ class _OnnxFile:
             rows.append(reports.row("int8", trial, found[keep], reference))
             paths = self.model.path, fp16_path, trial
             reports.add_times(rows, paths, self.model.spec, self.runtime, options.threads)
-            rows[-1]["file"] = self._target("int8-cpu" if self.for_cpu else "int8").name
+            rows[-1]["file"] = self.path.name
         return keep, reports.compose(rows, table, layers, search, keep, options)
 
     def _sensitivity(self, table: Table) -> tuple[list[Layer], float]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..engines.tensorrt_log import take_reason, tensorrt_log
-from ..files import StrPath, file_sha256, replacing
+from ..files import StrPath, file_sha256, flush, replacing
 from ..machine.gpu import GpuInfo, gpu_info
 from ..model_files.manifest import EngineFile, Manifest, manifest_path
 from ..spec import SsdSpec
@@ -151,6 +151,7 @@ def compile_engine(
                 **origin,
             )
             # Never an old manifest beside a new plan: in between there is none, which says so itself.
+            flush(temporary)  # so that it is not the disk that is waited for in between
             manifest_path(out).unlink(missing_ok=True)
         EngineFile(spec, manifest).save(out)
     return manifest
@@ -245,7 +246,7 @@ def _timing_cache(config: Any, target: BuildTarget) -> Iterator[None]:
         return
     gpu_name = re.sub(r"\W+", "_", gpu.name)
     path = Path(f"{options.timing_cache}.{target.trt.__version__}.{gpu_name}")
-    with Path(f"{path}.lock").open("w") as lock:
+    with Path(f"{path}.lock").open("a") as lock:  # whatever lies there is not emptied
         fcntl.flock(lock, fcntl.LOCK_EX)
         cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
         if cache is None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from ..files import StrPath
+from ..files.only_writer import only_writer
 
 # Seen at most, of the ONNX file's size: peak memory of a TensorRT-RTX build of SSD300, beyond Python and TensorRT.
 _MEMORY_SHARE, _MEMORY_BASE = 5, 512 << 20
@@ -20,25 +20,9 @@ _MEMORY_SHARE, _MEMORY_BASE = 5, 512 << 20
 _DISK_SHARE, _DISK_BASE = 3, 16 << 20
 
 
-@contextmanager
-def only_build(path: StrPath) -> Iterator[None]:
+def only_build(path: StrPath) -> AbstractContextManager[None]:
     """Holds the lock of the file that is being built. Raises ValueError when another build holds it."""
-    lock = Path(path).with_name(f".{Path(path).name}.lock")
-    with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The build before may have removed the file between our opening and locking it.
-            if not os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                raise OSError("lock of a file that is gone")
-        except OSError:
-            raise ValueError(
-                f"{path}: another build is writing this file; wait for it, or give this one another --out"
-            ) from None
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                lock.unlink()
+    return only_writer(path, "another build is writing this file", "give this one another --out")
 
 
 def check_room(folder: StrPath, model_bytes: int) -> None:

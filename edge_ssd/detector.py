@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .backends import Backend
+from .backends.one_user import OneUser
 from .detections import Detections
 from .files import StrPath
 from .frames import Frame, now_ns
@@ -41,7 +42,10 @@ class Detected(NamedTuple):
 
 
 class Detector:
-    """An SSD that is ready to run. Not thread-safe: one per thread.
+    """An SSD that is ready to run. Not thread-safe: one per thread, in the process that loaded it.
+
+    Threads may hand one on between two calls. A call while another thread is in one, and any call in a forked process,
+    raises RuntimeError.
 
         detector = Detector.load("ssd300.onnx")
         detections = detector.detect(frame)
@@ -52,6 +56,7 @@ class Detector:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._user = OneUser(backend)
         self.timing_ms: dict[str, float] = {}
         self.copies: FrameCopies = FrameCopies(0, 0)
 
@@ -170,6 +175,7 @@ class Detector:
 
     def is_done(self, ticket: Ticket) -> bool:
         """Whether `collect` would give the detections of a ticket, or raise, without a wait."""
+        self._user.check_process()
         return self._backend.is_done(ticket[1])
 
     def collect(self, ticket: Ticket) -> Detections:
@@ -231,13 +237,15 @@ class Detector:
         return detections
 
     def _submit(self, frames: list[Frame]) -> Ticket:
-        return frames, self._backend.submit(frames)
+        with self._user:
+            return frames, self._backend.submit(frames)
 
     def _collect(self, ticket: Ticket) -> list[Detections]:
         frames, pending = ticket
-        result = self._backend.collect(pending)
-        self.timing_ms = result.timing_ms
-        self.copies = FrameCopies(result.cpu_copies, result.bus_copies)
+        with self._user:
+            result = self._backend.collect(pending)
+            self.timing_ms = result.timing_ms
+            self.copies = FrameCopies(result.cpu_copies, result.bus_copies)
         for frame, image in zip(frames, result.images):
             if image.dropped:
                 raise ValueError(
@@ -251,8 +259,13 @@ class Detector:
         ]
 
     def close(self) -> None:
-        """Frees the engine; the detector cannot be used afterwards."""
-        self._backend.close()
+        """Frees the engine; the detector cannot be used afterwards. In a forked process there is nothing to free.
+
+        Raises RuntimeError while another thread uses it.
+        """
+        if not self._user.is_forked:
+            with self._user:
+                self._backend.close()
 
     def __enter__(self) -> Detector:
         return self

@@ -44,11 +44,19 @@ MOST_INPUT_PIXELS = 4096 * 4096
 MOST_CLASSES = 100_000
 MOST_DETECTIONS = 1_000_000
 
-# A bundle: its index, all that it holds, and how often its own size that may be. Weights of all zeros shrink to a
-# thousandth, those of a trained network to nine tenths.
+# A bundle: its index, its files, all that they hold, and how often its own size that may be. Weights of all zeros
+# shrink to a thousandth, those of a trained network to nine tenths; what is small anyway may be of any ratio.
 MOST_INDEX_BYTES = 1 << 20
+MOST_BUNDLE_FILES = 1000
 MOST_BUNDLE_BYTES = 8 << 30
 MOST_BUNDLE_RATIO = 200
+HARMLESS_BUNDLE_BYTES = 64 << 20
+
+# The list of entries at the end of any zip file; a checkpoint of a thousand tensors has 100 KB.
+MOST_ARCHIVE_LIST_BYTES = 4 << 20
+
+# A checkpoint or a file of weights: SSD512 with the state of its optimizer has 450 MB.
+MOST_CHECKPOINT_BYTES = 8 << 30
 
 # The structure of an ONNX file without its weights, and the bytes that one tensor of it may claim.
 MOST_ONNX_HEADER_BYTES = 64 << 20

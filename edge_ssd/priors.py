@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
+from . import limits
 from .boxes import centre_to_corners, corners_to_centre
 from .files import StrPath
+from .files.inside import file_inside
+from .files.npy import read_npy
 from .spec import PriorLevel, SsdSpec
 
 # Side of the smallest and, per level, of the next box, in input pixels (the paper's s_k, section 2.2;
@@ -29,7 +31,7 @@ def make_priors(spec: SsdSpec) -> np.ndarray:
     """
     with np.errstate(over="ignore", invalid="ignore"):  # said below
         if spec.priors.file:
-            priors = _load_priors(Path(spec.folder, spec.priors.file))
+            priors = _load_priors(spec.folder, spec.priors.file)
         else:
             priors = np.concatenate([_level_priors(level, spec.input.size) for level in spec.priors.levels])
         if spec.priors.clip:
@@ -115,21 +117,19 @@ def _level_priors(level: PriorLevel, input_size: tuple[int, int]) -> np.ndarray:
     return priors.reshape(-1, 4).astype(np.float32)
 
 
-def _load_priors(path: StrPath) -> np.ndarray:
+def _load_priors(folder: StrPath, name: str) -> np.ndarray:
     try:
-        priors = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; priors.file is relative to the spec") from None
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"{path}: priors.file: not a readable .npy file ({error})") from None
-    if not isinstance(priors, np.ndarray):  # an .npz archive
-        raise ValueError(f"{path}: priors.file: expected one array, got an archive of several")
-    if priors.ndim != 2 or priors.shape[1] != 4 or priors.dtype.kind != "f":
-        raise ValueError(
-            f"{path}: priors.file: expected a (P, 4) float array, got {priors.shape} {priors.dtype}"
-        )
+        path = file_inside(folder, name)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; priors.file is relative to the spec") from None
+    try:
+        priors = read_npy(path, (4,), limits.MOST_PRIORS)
+    except ValueError as error:
+        raise ValueError(f"{path}: priors.file: {error}") from None
+    with np.errstate(over="ignore"):  # beyond float32, which is no finite number then
+        priors = priors.astype(np.float32)
     if not np.isfinite(priors).all() or (priors[:, 2:] <= 0).any():
         raise ValueError(
             f"{path}: priors.file: expected finite cx cy w h with w, h > 0; did it store corners?"
         )
-    return priors.astype(np.float32)
+    return priors

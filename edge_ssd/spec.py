@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 from . import limits
-from .files import StrPath
+from .files import StrPath, flush, replacing
+from .files.inside import file_inside, place_inside, stays_inside
 from .files.json_fields import (
     BadKey,
     check_keys,
@@ -156,6 +159,8 @@ class PriorSpec:
                 raise BadKey(f"levels[{i}]", f"expected a PriorLevel, got {shown(level)}")
         if not isinstance(self.file, str):
             raise BadKey("file", f"expected a text, got {shown(self.file)}")
+        if self.file and not stays_inside(self.file):
+            raise BadKey("file", f"expected a file beside the spec, got {shown(self.file)}")
         if bool(levels) == bool(self.file):
             raise BadKey(
                 "levels",
@@ -266,14 +271,34 @@ class SsdSpec:
         return spec
 
     def save(self, path: StrPath) -> None:
-        """Writes the spec to `path`, and beside it the priors' file, where it has one from another folder."""
+        """Writes the spec to `path`, and beside it the priors' file, where it has one from another folder.
+
+        Each is whole or as it was. Raises OSError when one cannot be written, ValueError when the priors' file lies
+        outside of the spec's folder, or is no regular file.
+        """
         path = Path(path)
-        path.write_text(self.to_json(), encoding="utf-8")
-        if self.priors.file:
-            source, target = Path(self.folder, self.priors.file), path.parent / self.priors.file
-            if source.exists() and not (target.exists() and os.path.samefile(source, target)):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+        with replacing(path) as temporary, replacing_priors_file(self, path.parent):
+            temporary.write_text(self.to_json(), encoding="utf-8")
+
+
+@contextmanager
+def replacing_priors_file(spec: SsdSpec, folder: StrPath, durable: bool = True) -> Iterator[None]:
+    """Around the writing of a spec into `folder`: at the end the file of its `priors.file` lies there, too.
+
+    It is copied before the block runs, where it is there and comes from another folder.   durable: see `replacing`.
+    """
+    if not spec.priors.file or not os.path.lexists(Path(spec.folder, spec.priors.file)):
+        yield
+        return
+    source, target = file_inside(spec.folder, spec.priors.file), place_inside(folder, spec.priors.file)
+    if target.exists() and os.path.samefile(source, target):
+        yield
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target, durable) as temporary:
+        shutil.copyfile(source, temporary)
+        flush(temporary)
+        yield
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -121,4 +122,76 @@ def test_a_missing_or_truncated_file_is_named(tmp_path):
         make_priors(spec)
     file.unlink()
     with pytest.raises(FileNotFoundError, match="relative to the spec"):
+        make_priors(spec)
+
+
+def _header(text, version=b"\1\0"):
+    """An .npy file of nothing but a header."""
+    text = text.encode() + b"\n"
+    length = len(text).to_bytes(2 if version == b"\1\0" else 4, "little")
+    return b"\x93NUMPY" + version + length + text
+
+
+_NPY = "{'descr': '%s', 'fortran_order': False, 'shape': %s}"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\5\6" + b"\0" * 18, "expected one array, got an archive of several"),
+        (b"PK\3\4 cut off", "expected one array, got an archive of several"),
+        (b"\x93NUMPY", "not a readable .npy file"),
+        (b"\x93NUMPY\7\7" + b"x" * 40, "not a readable .npy file"),
+        (_header(_NPY % ("<f4", "(4, 4)") + "'''", b"\2\0"), "not a readable .npy file"),
+        (_header("{'descr': '<f4', 'fortran_order': False, 'shape': (4L, 4"), "not a readable .npy file"),
+        (_header("(" * 4000), "not a readable .npy file"),
+        (_header("-" * 4000 + "1"), "not a readable .npy file"),
+        (_header(" " * 9000), "a header of 9001 bytes"),
+        (b"\x93NUMPY\2\0\xff\xff\xff\xff" + b" " * 100, "a header of 4294967295 bytes"),
+        (_header(_NPY % ("|O", "(1, 4)")), "not a readable .npy file .it holds pickled objects"),
+        (_header(_NPY % ("<f4", "(-1, 4)")), "expected at most 1000000 rows, got -1"),
+        (
+            _header(_NPY % ("<f4", "(10000000000000000, 4)")),
+            "expected at most 1000000 rows, got 1000000000000000",
+        ),
+        (_header(_NPY % ("<f8", "(1000000, 4)")), "0 bytes of numbers, the header claims 32000000"),
+        (_header(_NPY % ("<f4", "(" + "9" * 3000 + ", 4)")), "rows, got 999|not a readable .npy file"),
+    ],
+)
+def test_what_only_looks_like_an_array_is_refused_by_name(tmp_path, content, message):
+    spec = _spec_with_file(tmp_path, np.ones((4, 4), np.float32))
+    (tmp_path / "m.priors.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        make_priors(spec)
+    assert str(error.value).startswith(f"{tmp_path / 'm.priors.npy'}: priors.file: ")
+    assert "\n" not in str(error.value)
+
+
+def test_priors_of_any_float_and_order_are_read(tmp_path, rng):
+    array = rng.uniform(0.1, 0.9, (7, 4))
+    for dtype in (">f4", "<f8", "f2"):
+        for order in "CF":
+            given = np.asarray(array.astype(dtype), order=order)
+            assert np.array_equal(make_priors(_spec_with_file(tmp_path, given)), given.astype(np.float32))
+
+
+def test_numbers_that_become_infinite_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected finite cx cy w h"):
+        make_priors(_spec_with_file(tmp_path, np.array([[1e300, 0.5, 0.5, 0.5]])))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    spec = _spec_with_file(tmp_path, np.ones((1, 4)))
+    (tmp_path / "m.priors.npy").unlink()
+    os.mkfifo(tmp_path / "m.priors.npy")
+    with pytest.raises(ValueError, match="expected a regular file, got a pipe"):
+        make_priors(spec)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "spec").mkdir()
+    spec = _spec_with_file(tmp_path / "spec", np.ones((1, 4)))
+    (tmp_path / "spec" / "m.priors.npy").rename(tmp_path / "elsewhere.npy")
+    (tmp_path / "spec" / "m.priors.npy").symlink_to("../elsewhere.npy")
+    with pytest.raises(ValueError, match="is a link out of its folder"):
         make_priors(spec)

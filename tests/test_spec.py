@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from dataclasses import replace
 
 import numpy as np
@@ -196,3 +198,54 @@ def test_many_names_with_brackets_are_written_at_once():
 def test_a_number_beyond_any_float_is_refused():
     with pytest.raises(ValueError, match="iou_threshold: expected a finite number"):
         SsdSpec.from_json(DESIGN_EXAMPLE.replace("0.45", "1" + "0" * 400))
+
+
+@pytest.mark.parametrize("name", ["../x.npy", "/x.npy", "a/../../x.npy", "a\\x.npy", "C:x.npy", ".."])
+def test_a_priors_file_outside_of_the_specs_folder_is_refused(name):
+    with pytest.raises(ValueError, match="file: expected a file beside the spec, got"):
+        PriorSpec(file=name)
+
+
+def _with_priors_file(folder, name="x.npy"):
+    folder.mkdir()
+    np.save(folder / name, np.full((3, 4), 0.5, np.float32))
+    spec = example_spec(priors=PriorSpec(file=name), folder=str(folder))
+    spec.save(folder / "x.json")
+    return SsdSpec.load(folder / "x.json")
+
+
+def test_saving_writes_nothing_through_a_link_out_of_the_folder(tmp_path):
+    spec = _with_priors_file(tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / "b" / "x.npy").symlink_to("../precious")
+    with pytest.raises(ValueError, match="is a link out of its folder"):
+        spec.save(tmp_path / "b" / "x.json")
+    assert (tmp_path / "precious").read_text() == "old"
+
+
+def test_saving_does_not_copy_what_a_link_out_of_the_folder_names(tmp_path):
+    spec = _with_priors_file(tmp_path / "a")
+    (tmp_path / "secret").write_text("secret")
+    (tmp_path / "a" / "x.npy").unlink()
+    (tmp_path / "a" / "x.npy").symlink_to("../secret")
+    (tmp_path / "b").mkdir()
+    with pytest.raises(ValueError, match="is a link out of its folder"):
+        spec.save(tmp_path / "b" / "x.json")
+    assert os.listdir(tmp_path / "b") == []
+
+
+def test_a_spec_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "x.json"
+    example_spec().save(path)
+    before = path.read_bytes()
+    names = tuple(f"class {i}" for i in range(5000))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            example_spec(class_names=names).save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["x.json"]

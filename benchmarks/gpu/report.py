@@ -6,6 +6,8 @@ import json
 from contextlib import suppress
 from dataclasses import asdict
 
+from edge_ssd.files import replacing, write_text
+
 from . import pipeline
 from .cases import SECTION as KERNELS
 from .device import SECTION as DEVICE
@@ -24,9 +26,9 @@ _NOTES = {
 
 def write_report(records, folder):
     """Writes gpu_check.json, .md and .png into `folder`; without Matplotlib, no picture. Returns the Markdown."""
-    (folder / f"{NAME}.json").write_text(json.dumps(as_json(records), indent=1) + "\n", encoding="utf-8")
+    write_text(folder / f"{NAME}.json", json.dumps(as_json(records), indent=1) + "\n")
     text = markdown(records)
-    (folder / f"{NAME}.md").write_text(text, encoding="utf-8")
+    write_text(folder / f"{NAME}.md", text)
     with suppress(ImportError):
         plot(records, folder / f"{NAME}.png")
     return text
@@ -112,7 +114,8 @@ def plot(records, path):
     if any(r.name.startswith(SSD300) for r in rigs):
         right.set_title("1280x720 frames, random weights")
     figure.suptitle(value_of(records, DEVICE, "GPU", "name") or "")
-    figure.savefig(path, dpi=100)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
     plt.close(figure)
 
 

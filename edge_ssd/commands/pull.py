@@ -11,6 +11,7 @@ from .options import add_trust_checkpoint_argument
 DESCRIPTION = """\
 Download torchvision's COCO weights, check their hash and write them as NAME.onnx with its spec: 90 category names, of
 which ten, "N/A", stand for numbers that COCO never used. A download that breaks off goes on where it stopped.
+torchvision publishes the first eight digits of a hash; all 64 of what came are shown, noted, and checked from then on.
 Training on other classes starts from the downloaded weights: edge-ssd train --weights NAME.
 
   edge-ssd pull ssdlite320-coco
@@ -23,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = new_parser(subparsers, "pull", "published COCO weights as a model", DESCRIPTION)
     parser.add_argument("name", metavar="NAME", help="ssd300-coco (140 MB) or ssdlite320-coco (14 MB)")
     parser.add_argument("--out", default=".", metavar="DIR", help="where to write; default: here")
-    parser.add_argument("--url", default="", metavar="U", help="another address of the same file")
+    parser.add_argument("--url", default="", metavar="U", help="another address (https) of the same file")
     add_trust_checkpoint_argument(parser)
     parser.set_defaults(main=main)
 
@@ -32,8 +33,11 @@ def main(arguments: argparse.Namespace) -> int:
     """Downloads and converts; returns the exit code. Known errors come out as exceptions."""
     from ..training.published import PUBLISHED, pull
 
-    path, weights = pull(arguments.name, arguments.out, arguments.url, trusted=arguments.trust_checkpoint)
+    path, weights, sha256 = pull(
+        arguments.name, arguments.out, arguments.url, trusted=arguments.trust_checkpoint
+    )
     print(f"{path} and {path.with_suffix('.json').name}")
+    print(f"SHA-256 of the download: {sha256}")
     print(f"from {weights}; to train on other classes from them:")
     print(f"edge-ssd train --arch {PUBLISHED[arguments.name].arch} --weights {quote(str(weights))} ...")
     return 0

@@ -194,17 +194,19 @@ def _check_outputs(outputs, address):
     Before anything is opened: opening an output empties it.
     """
     from ..sinks import kind_of_output
+    from ..sinks.partial import cut_off_path, partial_path
 
     source = _place(unquote(address.removeprefix("file://")) if address.startswith("file://") else address)
     places = [target if target in ("-", "null") else _place(target) for target in outputs]
     for target, place in zip(outputs, places):
         try:
-            kind_of_output(target)
+            kind = kind_of_output(target)
         except ValueError as error:
             raise WrongUse(f"--output {error}") from None
         if places.count(place) > 1:
             raise WrongUse(f"--output {target}: given twice")
-        if place == source or (os.path.isfile(place) and os.path.dirname(place) == source):
+        recorded = (str(partial_path(place)), str(cut_off_path(place))) if kind == "video" else ()
+        if source in (place, *recorded) or (os.path.isfile(place) and os.path.dirname(place) == source):
             raise WrongUse(f"--output {target}: is the source itself, which would be overwritten")
 
 

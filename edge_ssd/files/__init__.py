@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,10 +29,10 @@ def user_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
 
 
-# Of a file that is being written: NAME.RANDOM.tmp. Whoever writes it holds a lock on it; what has no lock, and is
-# older than the moment between making a file and locking it, was left behind by a process that is gone.
+# Of a file that is being written: NAME.RANDOM.tmp. Whoever writes it holds a lock on it; what has no lock was left
+# behind by a process that is gone.
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp")
-_SETTLED_S = 60
+_TRIES = 10
 _cleaned: set[Path] = set()  # folders that this process has looked through
 
 
@@ -47,18 +46,14 @@ def replacing(path: StrPath, durable: bool = True) -> Iterator[Path]:
     """
     path = Path(path)
     remove_leftovers(path.parent)
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    temporary, descriptor = _made_beside(path)
     try:
-        if fcntl is not None:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
         if durable:
-            _flush(temporary)
+            flush(temporary)
         os.replace(temporary, path)
         if durable:
-            _flush(path.parent)
+            flush(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
@@ -67,7 +62,46 @@ def replacing(path: StrPath, durable: bool = True) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _flush(path: Path) -> None:
+def write_text(path: StrPath, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _made_beside(path: Path) -> tuple[Path, int]:
+    """A new, locked file beside `path`, and its descriptor."""
+    for _ in range(_TRIES):
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if lock(descriptor, temporary):
+            return temporary, descriptor
+        os.close(descriptor)  # another process took it for a leftover in the moment before it was locked
+        with suppress(OSError):
+            temporary.unlink()
+    raise OSError(f"{path}: cannot be written, files beside it are removed at once")
+
+
+def lock(descriptor: int, path: StrPath, without_locks: bool = True) -> bool:
+    """Locks an open file or folder until it is closed; whether it is ours now, and still the one at `path`.
+
+    False: somebody else holds the lock, or has removed the file since it was opened.
+    without_locks: the answer where files cannot be locked.
+    """
+    if fcntl is None:
+        return without_locks
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return without_locks
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def flush(path: StrPath) -> None:
     """Waits until the disk has a file, or the names in a folder."""
     with suppress(PermissionError):  # a folder that may be written and not read
         descriptor = os.open(path, os.O_RDONLY)
@@ -91,9 +125,7 @@ def remove_leftovers(folder: Path) -> None:
 def _remove_if_left(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        status = os.fstat(descriptor)
-        if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _SETTLED_S:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError: somebody writes it
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and lock(descriptor, path, without_locks=False):
             path.unlink()
     finally:
         os.close(descriptor)
@@ -117,12 +149,13 @@ def read_file(path: StrPath, most_bytes: int) -> bytes:
 
 def _check_regular(path: StrPath, status: os.stat_result, most_bytes: int) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: expected a regular file, got {_kind(status.st_mode)}")
+        raise ValueError(f"{path}: expected a regular file, got {kind_of_file(status.st_mode)}")
     if status.st_size > most_bytes:
         raise ValueError(f"{path}: has {status.st_size} bytes, more than the {most_bytes} that are read")
 
 
-def _kind(mode: int) -> str:
+def kind_of_file(mode: int) -> str:
+    """What a file is that is not a regular one, for a message.   mode: st_mode of `os.stat`."""
     kinds = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
     return next((name for test, name in kinds if test(mode)), "a device")
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import logging
-import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from .. import limits
 from ..files import StrPath, file_sha256, replacing, user_cache_folder
+from ..files.inside import file_inside, stays_inside
+from ..files.json_fields import read_json
 from ..machine.gpu import gpu_info
 from ..spec import SsdSpec
 from .manifest import Running, check_manifest, manifest_path, read_manifest
 from .onnx_file import refuse_memory_addresses
+from .unpack import FORMAT, INDEX, check_bundle, unpack
 
-FORMAT = "edge_ssd-bundle/1"
-_INDEX = "bundle.json"
 _log = logging.getLogger(__name__)
-# Far above any SSD; a file that claims more is not unpacked.
-_MOST_BYTES = 8 << 30
 
 _README = """\
 Run it:    edge-ssd run --model {zip} --camera 0
@@ -71,11 +68,18 @@ def write_bundle(
     readme = _README.format(
         zip=out.name, names=", ".join(sorted(files)), model=model.name, run=", ".join(order)
     )
-    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(_INDEX, json.dumps(index, indent=2) + "\n")
-        archive.writestr("README.txt", readme)
-        for name, path in sorted(files.items()):
-            archive.write(path, name)
+    with replacing(out) as temporary:
+        # strict_timestamps: a file from before 1980, as copies on a robot without a clock are, goes in as of then.
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+            archive.writestr(INDEX, json.dumps(index, indent=2) + "\n")
+            archive.writestr("README.txt", readme)
+            for name, path in sorted(files.items()):
+                archive.write(path, name)
+        try:
+            check_bundle(temporary)
+        except ValueError as error:
+            text = str(error).removeprefix(f"{temporary}: ")
+            raise ValueError(f"{out}: would not be opened again ({text}); not written") from None
     return Packed(sorted(files), order)
 
 
@@ -100,10 +104,11 @@ def _files_of(model: Path, engines: list[Path]) -> dict[str, Path]:
     for path in (model, spec_path):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; a bundle needs the model and its spec")
-    spec = SsdSpec.load(spec_path)
-    found = {path.name: path for path in (model, spec_path)}
     suffixes = (".onnx", ".json", ".engine", ".html")
-    found |= {path.name: path for path in model.parent.glob(f"{model.stem}.*") if path.suffix in suffixes}
+    beside = [path for path in model.parent.glob(f"{model.stem}.*") if path.suffix in suffixes]
+    # A link out of the folder would publish a file that has nothing to do with the model.
+    found = {path.name: file_inside(model.parent, path.name) for path in (model, spec_path, *beside)}
+    spec = SsdSpec.load(spec_path)
     for engine in [path for name, path in found.items() if name.endswith(".engine")]:
         if not manifest_path(engine).is_file():
             del found[engine.name]
@@ -112,18 +117,15 @@ def _files_of(model: Path, engines: list[Path]) -> dict[str, Path]:
     for path in [path for path in found.values() if path.suffix == ".onnx"]:
         found |= _weights_of(path)
     if spec.priors.file:
-        if not _stays_inside(spec.priors.file):
-            raise ValueError(
-                f"{spec_path}: priors.file: expected a file beside the spec, got {spec.priors.file!r}"
-            )
-        found[_inside(spec.priors.file)] = Path(spec.folder, spec.priors.file)
+        found[_inside(spec.priors.file)] = file_inside(spec.folder, spec.priors.file)
     for engine in engines:
         if _is_program(engine):
             raise ValueError(
                 f"{engine}: was built version-compatible, so it holds a program, which does not run from a bundle; "
                 "build it without --version-compatible"
             )
-        found |= {engine.name: engine, manifest_path(engine).name: manifest_path(engine)}
+        names = engine.name, manifest_path(engine).name
+        found |= {name: file_inside(engine.parent, name) for name in names}
     return found
 
 
@@ -140,15 +142,15 @@ def _weights_of(model: Path) -> dict[str, Path]:
     refuse_memory_addresses(model)
     found = {}
     for location in _external_locations(model):
-        if not _stays_inside(location):
+        if not stays_inside(location):
             raise ValueError(
                 f"{model}: has weights in {location!r}, and a bundle holds what lies in the model's folder. "
                 "Save the model again with its weights beside it"
             )
-        path = model.parent / location
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; {model.name} has weights in it")
-        found[_inside(location)] = path
+        try:
+            found[_inside(location)] = file_inside(model.parent, location)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; {model.name} has weights in it") from None
     return found
 
 
@@ -172,15 +174,15 @@ def open_bundle(path: StrPath, cache: StrPath | None = None) -> Path:
 
     The bundle is unpacked once, into `cache` (default: edge_ssd in the user's cache folder), under the hash
     of its content. Raises FileNotFoundError, ValueError for a file that is no bundle, holds a path that leaves
-    the folder, or is damaged.
+    the folder, is damaged or unpacks to far more than its size, OSError when there is no room.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such bundle")
     folder = Path(cache or _cache_folder()) / file_sha256(path)[:24]
     if not folder.is_dir():
-        _unpack(path, folder)
-    index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
+        unpack(path, folder)
+    index = _unpacked_index(folder)
     order = index.get("run", [*index["engines"], index["model"]])  # bundles of before have no "run"
     chosen = next((name for name in order if _runs_here(folder / name)), index["model"])
     _log.info("%s: runs %s", path, chosen)
@@ -199,65 +201,13 @@ def _cache_folder() -> Path:
     return user_cache_folder() / "bundles"
 
 
-def _unpack(path: Path, folder: Path) -> None:
-    """Unpacks beside `folder` first, and takes its name when everything is there and right."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpacking-"))
+def _unpacked_index(folder: Path) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            index = _checked_index(archive)
-            archive.extract(_INDEX, temporary)
-            for name, digest in index["files"].items():
-                _extract(archive, name, digest, temporary)
-        temporary.rename(folder)
-    except (zipfile.BadZipFile, KeyError, EOFError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        reason = str(error).strip("'\"") or type(error).__name__
-        raise ValueError(f"{path}: not a whole bundle of edge-ssd bundle ({reason})") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    except OSError:
-        if not folder.is_dir():  # else another process was faster, with the same content
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _checked_index(archive: zipfile.ZipFile) -> dict[str, Any]:
-    index = json.loads(archive.read(_INDEX))
-    if not isinstance(index, dict) or index.get("format") != FORMAT:
-        raise ValueError(f"not a bundle of edge-ssd bundle (format {FORMAT!r} expected)")
-    for key, kind in (("model", str), ("engines", list), ("files", dict)):
-        if not isinstance(index.get(key), kind):
-            raise ValueError(f"{_INDEX}: {key} is missing, or no {kind.__name__}")
-    if not isinstance(index.get("run", []), list):
-        raise ValueError(f"{_INDEX}: run is no list")
-    for name in (index["model"], *index["engines"], *index.get("run", [])):
-        if not isinstance(name, str) or name not in index["files"]:
-            raise ValueError(f"{name!r} is named and not there")
-    for name in index["files"]:
-        if not _stays_inside(name):
-            raise ValueError(f"{name!r} would leave the folder that it is unpacked into; refused")
-    if sum(archive.getinfo(name).file_size for name in index["files"]) > _MOST_BYTES:
-        raise ValueError(f"unpacks to more than {_MOST_BYTES >> 30} GiB; refused")
-    return index
-
-
-def _stays_inside(name: str) -> bool:
-    """Whether a name is that of a file below the folder that it is resolved in, on any system."""
-    parts = PurePosixPath(name).parts
-    return bool(parts) and not name.startswith("/") and ".." not in parts and not set(name) & set("\\:")
-
-
-def _extract(archive: zipfile.ZipFile, name: str, digest: str, folder: Path) -> None:
-    target = folder / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    seen = hashlib.sha256()
-    with archive.open(name) as source, target.open("wb") as file:
-        while block := source.read(1 << 20):
-            seen.update(block)
-            file.write(block)
-    if seen.hexdigest() != digest:
-        raise ValueError(f"{name!r} is not what was packed; copy the bundle again")
+        return read_json(folder / INDEX, limits.MOST_INDEX_BYTES)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"{folder}: is damaged ({error}); remove this folder, and it is unpacked again"
+        ) from None
 
 
 def _runs_here(path: Path) -> bool:

@@ -14,6 +14,7 @@ import torch
 from ..files import StrPath, replacing
 from ..spec import SsdSpec
 from . import build_model
+from .checkpoint_check import check_content, check_file, check_weights
 from .checkpoint_trust import check_trusted, sign
 from .ssd import Ssd
 
@@ -56,11 +57,37 @@ def load_checkpoint(path: StrPath, trusted: bool = False) -> dict[str, Any]:
     content = _read(path, trusted)
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
+        shown = (
+            repr(found[:60]) if isinstance(found, str) else "None" if found is None else type(found).__name__
+        )
         raise ValueError(
-            f"{path}: expected format {FORMAT!r}, got {found!r}; is it a file of plain weights? "
+            f"{path}: expected format {FORMAT!r}, got {shown}; is it a file of plain weights? "
             "Train from it: edge-ssd train --weights"
         )
+    try:
+        check_content(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: not a whole checkpoint: {error}") from None
+    _check_network(content, path)
     return content
+
+
+def _check_network(content: Mapping[str, Any], path: StrPath) -> None:
+    """Raises ValueError for a network that cannot be built, or that the weights of the checkpoint are not of."""
+    try:
+        spec = SsdSpec.from_json(content["spec"])
+        with torch.device("meta"):  # without memory: it may ask for a network far larger than its weights
+            model = build_model(content["arch"], spec.num_columns, **content["options"])
+    except MemoryError:
+        raise
+    except TypeError as error:
+        raise ValueError(f"{path}: was made by another version of edge_ssd ({error})") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # options are what the file says
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{path}: options: {content['arch']} cannot be built with them ({reason})") from None
+    check_shapes(model, content["model"], path)
 
 
 def read_weights(path: StrPath, trusted: bool = False) -> dict[str, torch.Tensor]:
@@ -70,10 +97,13 @@ def read_weights(path: StrPath, trusted: bool = False) -> dict[str, torch.Tensor
     Raises FileNotFoundError, or ValueError for a file that holds neither or is not trusted.
     """
     content = _read(path, trusted)
-    if isinstance(content, dict) and content.get("format") == FORMAT:
-        return content["ema"] or content["model"]
-    if not isinstance(content, dict) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise ValueError(f"{path}: expected a checkpoint or a dictionary of tensors by name")
+    try:
+        if isinstance(content, dict) and content.get("format") == FORMAT:
+            check_content(content)
+            return content["ema"] or content["model"]
+        check_weights("expected a checkpoint or a dictionary of tensors by name", content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return content
 
 
@@ -82,6 +112,7 @@ def _read(path: StrPath, trusted: bool) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint")
+    check_file(path)
     check_trusted(path, trusted)
     try:
         with warnings.catch_warnings():
@@ -91,7 +122,9 @@ def _read(path: StrPath, trusted: bool) -> Any:
         raise ValueError(
             f"{path}: expected a checkpoint of edge-ssd train, got a pickle of other objects; it was not run"
         ) from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError, TypeError):
+    except MemoryError:
+        raise
+    except Exception:  # the reader trusts what it unpickles, so a broken file ends in any error
         raise ValueError(
             f"{path}: not a readable checkpoint; it is cut off, or no checkpoint at all"
         ) from None
@@ -104,19 +137,23 @@ def load_model(path: StrPath, trusted: bool = False) -> tuple[Ssd, SsdSpec]:
     Returns Ssd, SsdSpec. Raises as `load_checkpoint`.
     """
     content = load_checkpoint(path, trusted)
-    try:
-        spec = SsdSpec.from_json(content["spec"])
-        model = build_model(content["arch"], spec.num_columns, **content["options"])
-    except TypeError as error:
-        raise ValueError(f"{path}: was made by another version of edge_ssd ({error})") from None
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+    spec = SsdSpec.from_json(content["spec"])
+    model = build_model(content["arch"], spec.num_columns, **content["options"])
     load_weights(model, content["ema"] or content["model"], path)
     return model.eval(), spec
 
 
 def load_weights(model: Ssd, weights: Mapping[str, torch.Tensor], name: StrPath) -> None:
     """Puts the state dict `weights` into `model`. Raises ValueError naming the first parameter that does not fit.
+
+    name: of the file, for the message.
+    """
+    check_shapes(model, weights, name)
+    model.load_state_dict(weights)
+
+
+def check_shapes(model: Ssd, weights: Mapping[str, torch.Tensor], name: StrPath) -> None:
+    """Raises ValueError naming the first parameter of a network that the state dict lacks, or has in another shape.
 
     name: of the file, for the message.
     """
@@ -128,4 +165,3 @@ def load_weights(model: Ssd, weights: Mapping[str, torch.Tensor], name: StrPath)
                 f"{name}: {key}: {model.arch} with {model.num_classes} classes (background included) "
                 f"expects shape {wanted}, got {found}"
             )
-    model.load_state_dict(weights)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from io import FileIO
@@ -18,6 +20,9 @@ _SUFFIXES = {
     "video": (".mp4", ".mov", ".mkv", ".avi"),
     "snapshot": (".png", ".jpg"),
 }
+
+# Room for some lines at least, before an older file of theirs is emptied.
+_LEAST_ROOM_BYTES = 64 << 10
 
 
 def open_sink(target: StrPath, fps: float = 0.0, is_live: bool = False) -> Sink:
@@ -71,7 +76,7 @@ def _jsonl_sink(path: Path, _fps: float, _is_live: bool) -> Sink:
 def _video_sink(path: Path, fps: float, is_live: bool) -> Sink:
     from .video import VideoSink
 
-    _create(path).close()
+    _make_folder(path.parent)
     return VideoSink(path, fps, is_live)
 
 
@@ -103,9 +108,11 @@ _FILE_SINKS: dict[str, Callable[[Path, float, bool], Sink]] = {
 
 
 def _create(path: Path) -> FileIO:
-    """An empty file at `path`, opened for writing without a buffer."""
+    """An empty file at `path`, opened for writing without a buffer. What was there stays when the disk is full."""
     _make_folder(path.parent)
     try:
+        if path.is_file() and shutil.disk_usage(path.parent).free < _LEAST_ROOM_BYTES:
+            raise OSError(errno.ENOSPC, "the disk is full, and the file that is there would be lost")
         return path.open("wb", buffering=0)
     except OSError as error:
         raise OSError(f"{path}: cannot be written ({error.strerror})") from error

@@ -11,6 +11,7 @@ import numpy as np
 from ..files import StrPath
 from ..files.image import opencv_name
 from ..resize import plan_resize
+from .partial import PartialFile
 from .sink import FrameResult
 
 # OpenCV does not say when the disk is full, and an MP4 without its last kilobytes cannot be played: so
@@ -29,12 +30,15 @@ class VideoSink:
 
     path: .mp4, .mov or .mkv (MPEG-4), .avi (motion JPEG).   fps: 0 takes 30.   is_live: hold frames.
     The video has the size of the first frame; frames of another size are fitted into it.
-    Raises OSError when the file cannot be written.
+    An older file of the name stays until this one is complete, which is NAME.partial.mp4 until then. Of a run that was
+    killed, .mkv and .avi can be played.
+    Raises OSError when the file cannot be written, ValueError when another run is recording it.
     """
 
     def __init__(self, path: StrPath, fps: float, is_live: bool) -> None:
         self._path, self._fps, self._is_live = Path(path), fps or 30.0, is_live
-        self._name = opencv_name(path)
+        self._file = PartialFile(path)
+        self._name = opencv_name(self._file.partial)
         self._writer: cv2.VideoWriter | None = None
         self._size = 0, 0  # (height, width) of the first frame
         self._start_ns: int | None = None
@@ -78,7 +82,7 @@ class VideoSink:
         return max(0, min(behind, longest))
 
     def _check_room(self) -> None:
-        free = shutil.disk_usage(self._path.parent).free
+        free = shutil.disk_usage(self._file.partial.parent).free
         if free < _RESERVE_BYTES:
             raise OSError(
                 f"{self._path}: the disk is full ({free >> 20} MiB left); {self._written} frames are kept"
@@ -86,13 +90,18 @@ class VideoSink:
 
     def close(self) -> None:
         """Completes the file. Raises OSError when it cannot be played after all: OpenCV writes in silence."""
-        if self._writer is None:
-            if self._path.is_file():
-                self._path.unlink()  # nothing came, and an empty file is no video
+        if self._writer is not None:
+            self._writer.release()
+        if not self._written:  # an empty file is no video
+            self._file.discard()
             return
-        self._writer.release()
-        if self._written and not cv2.VideoCapture(self._name).isOpened():
-            raise OSError(f"{self._path}: the video could not be completed; is the disk full?")
+        if not cv2.VideoCapture(self._name).isOpened():
+            self._file.leave()
+            raise OSError(
+                f"{self._path}: the video could not be completed; is the disk full? "
+                f"What came is in {self._file.partial}"
+            )
+        self._file.finish()
 
 
 def _fitted(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A file from an address: gone on with after a break, checked by the hash in its name, kept in a cache.
+"""A file from an address: over https alone, gone on with after a break, checked by its hash, kept in a cache.
 
 pooch is not used: after a break it begins again from the first byte, it wants the whole hash where torchvision's names
 have the first eight digits, and it does not look for room on the disk. A downloader of our own inside it would be most
@@ -7,6 +7,7 @@ of this file, beside three more packages to install (requests, platformdirs, pac
 
 from __future__ import annotations
 
+import base64
 import http.client
 import os
 import re
@@ -14,18 +15,27 @@ import shutil
 import time
 import urllib.error
 import urllib.request
+from email.message import Message
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
 from tqdm import tqdm
 
-from ..files import StrPath, file_sha256, user_cache_folder
+from .. import limits
+from ..files import StrPath, file_sha256, flush, user_cache_folder
+from ..files.only_writer import only_writer
+from ..files.terminal import printable
 
+# What is asked, and what a server may lead on to.
+SCHEMES = ("https",)
 # Seconds without a byte after which a connection counts as broken.
 TIMEOUT_S = 30
 # Connections that are tried one after the other without any progress, and seconds between two of them.
 ATTEMPTS, PAUSE_S = 3, 1.0
 _CHUNK_BYTES = 1 << 18
+_NAME = re.compile(r"[\w.+-]+-([0-9a-f]{8,64})\.\w+", re.ASCII)
+_DIGEST = re.compile(r"[0-9a-f]{8,64}")
 
 
 def cache_folder() -> Path:
@@ -34,33 +44,68 @@ def cache_folder() -> Path:
     return Path(given) if given else user_cache_folder()
 
 
-def download(url: str, folder: StrPath) -> Path:
+def download(url: str, folder: StrPath, name: str = "", digest: str = "") -> Path:
     """Path of the file at `url` in `folder`, downloaded unless it is there.
 
-    url: http or https; its name ends in -HASH.pth, the first digits of the content's SHA-256, which are checked.
+    url: https, as are all addresses that the server leads on to; a login in it is sent to that server alone.
+    name: what the file is called; default: as in the address.   digest: its SHA-256, or the first digits of it;
+    default: those that the name ends in, as in model-0123abcd.pth.
     What has come before a connection breaks stays as NAME.part, and the rest is asked for.
 
-    Raises OSError when the connection cannot be made, keeps breaking or the disk is full; ValueError when the
-    content is not what its name says, or the name has no hash.
+    Raises OSError when the connection cannot be made, keeps breaking or the disk is full; ValueError for an address
+    that is not https, when the content has another hash, the name has none, or another process downloads it.
     """
-    name = url.rsplit("/", 1)[-1]
-    found = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    check_url(url)
+    name = name or unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    found = _NAME.fullmatch(name)
     if not found:
-        raise ValueError(f"{url}: expected a name that ends in a hash, such as model-0123abcd.pth")
+        raise ValueError(f"{shown_url(url)}: expected a name that ends in a hash, such as model-0123abcd.pth")
+    digest = digest or found[1]
+    assert _DIGEST.fullmatch(digest), digest
     path = Path(folder) / name
-    if not path.is_file() or not file_sha256(path).startswith(found[1]):
+    if not path.is_file() or not file_sha256(path).startswith(digest):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{name}.part")
-        _fetch(url, part)
-        digest = file_sha256(part)
-        if not digest.startswith(found[1]):
-            part.unlink()
-            raise ValueError(
-                f"{url}: expected a SHA-256 that starts with {found[1]}, got {digest[:16]}; removed. Try again, or "
-                "ask whoever runs the server"
-            )
-        os.replace(part, path)
+        with only_writer(path, "another process downloads this file", "run the command again"):
+            _fetch_checked(url, path, digest)
     return path
+
+
+def _fetch_checked(url: str, path: Path, digest: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    _fetch(url, part)
+    found = file_sha256(part)
+    if not found.startswith(digest):
+        part.unlink()
+        wanted = digest if len(digest) == len(found) else f"that starts with {digest}"
+        raise ValueError(
+            f"{shown_url(url)}: expected a SHA-256 {wanted}, got {found[: max(16, len(digest))]}; removed. Try again, "
+            "or ask whoever runs the server"
+        )
+    flush(part)
+    os.replace(part, path)
+    flush(path.parent)
+
+
+def check_url(url: str) -> None:
+    """Raises ValueError unless an address is https, with a host."""
+    try:
+        parts = urlsplit(url)
+        is_fine = parts.scheme in SCHEMES and bool(parts.hostname)
+        parts.port  # noqa: B018  raises ValueError for one that is no number
+    except ValueError:
+        is_fine = False
+    if not is_fine or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError(f"{shown_url(url)}: expected an address that begins with https://")
+
+
+def shown_url(url: str) -> str:
+    """An address for messages: without its login and its query, in which tokens stand."""
+    without_query = url.partition("?")[0].partition("#")[0]
+    scheme, mark, rest = without_query.partition("://")
+    if not mark:
+        return printable(without_query.rpartition("@")[2])
+    host, slash, path = rest.partition("/")
+    return printable(f"{scheme}://{host.rpartition('@')[2]}{slash}{path}")
 
 
 def _fetch(url: str, part: Path) -> None:
@@ -73,21 +118,57 @@ def _fetch(url: str, part: Path) -> None:
                 return
             problem = f"the connection ended after {_size(part)} bytes"
         except urllib.error.HTTPError as error:
-            raise OSError(f"{url}: the server answers {error.code} {error.reason}") from None
+            raise OSError(f"{shown_url(url)}: the server answers {_answer(error)}") from None
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
-            problem = str(getattr(error, "reason", error)) or type(error).__name__
+            problem = printable(str(getattr(error, "reason", error)))[:200] or type(error).__name__
         failures = 1 if _size(part) > before else failures + 1
         if failures >= ATTEMPTS:
-            raise OSError(f"{url}: {problem}; run the command again to go on from there")
+            raise OSError(f"{shown_url(url)}: {problem}; run the command again to go on from there")
         time.sleep(PAUSE_S)
+
+
+def _answer(error: urllib.error.HTTPError) -> str:
+    """What a server answers, for a message: not the address that it leads on to, which may hold a login."""
+    if 300 <= error.code < 400:
+        return f"{error.code}, and leads on to where nothing can be fetched"
+    return f"{error.code} {printable(str(error.reason))[:100]}"
+
+
+class _HttpsAlone(urllib.request.HTTPRedirectHandler):
+    """Follows a server to https alone: what is fetched on the way could be changed by anybody otherwise."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+    ) -> urllib.request.Request | None:
+        try:
+            check_url(newurl)
+        except ValueError as error:
+            raise LedAstray(f"{shown_url(req.full_url)}: leads on to {error}") from None
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+class LedAstray(ValueError):
+    """A server leads on to an address that is not https."""
+
+
+def _open(url: str, start: int) -> Any:
+    """The response to a request for the content from byte `start` on."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    request = urllib.request.Request(parts._replace(netloc=host, fragment="").geturl(), headers=headers)
+    if parts.username is not None:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        # Not to another server that this one leads on to.
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(login).decode('ascii')}")
+    return urllib.request.build_opener(_HttpsAlone).open(request, timeout=TIMEOUT_S)
 
 
 def _fetch_once(url: str, part: Path) -> bool:
     """One connection; whether the file is now whole."""
     start = _size(part)
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = _open(url, start)
     except urllib.error.HTTPError as error:
         if error.code == 416 and start:  # nothing behind what is there: whole, or of another file
             return True
@@ -95,7 +176,8 @@ def _fetch_once(url: str, part: Path) -> bool:
     with response:
         if response.status != 206:  # a server that cannot go on from the middle
             start = 0
-        rest = int(response.headers.get("Content-Length") or 0)
+        rest = _length(response)
+        _check_size(url, start + rest)
         _check_space(part, rest)
         with (
             open(part, "ab" if start else "wb") as file,
@@ -112,8 +194,22 @@ def _fetch_once(url: str, part: Path) -> bool:
             while data := response.read(_CHUNK_BYTES):
                 _write(file, data, part)
                 came += len(data)
+                _check_size(url, start + came)
                 bar.update(len(data))
     return came >= rest
+
+
+def _length(response: Any) -> int:
+    """Bytes that a server says will come; 0 where it says nothing that can be understood."""
+    text = response.headers.get("Content-Length") or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
+def _check_size(url: str, size: int) -> None:
+    if size > limits.MOST_CHECKPOINT_BYTES:
+        raise ValueError(
+            f"{shown_url(url)}: expected at most {limits.MOST_CHECKPOINT_BYTES / 1e9:.1f} GB of weights, more come"
+        )
 
 
 def _write(file: BinaryIO, data: bytes, part: Path) -> None:

@@ -16,8 +16,10 @@ import onnxruntime
 import torch
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ..files import StrPath, replacing
+from ..files import StrPath
+from ..files.only_writer import only_writer
 from ..model_files.known_models import remember_made
+from ..model_files.pair import replacing_model
 from ..spec import SsdSpec
 
 # The oldest that torch's exporter writes without converting; TensorRT from 8.6 on and OpenCV's DNN read it.
@@ -34,17 +36,20 @@ def export_onnx(model: torch.nn.Module, spec: SsdSpec, path: StrPath) -> None:
     names; B is free, every other size fixed. Post-processing is not part of it.
 
     The graph is run by ONNX Runtime and compared with torch before it takes the place of `path`.
-    Raises ValueError when they differ or the outputs do not fit the spec.
+    Both files are replaced together, see `replacing_model`.
+    Raises ValueError when they differ, the outputs do not fit the spec, or another export is writing the same file.
     """
     path = Path(path)
     if path.suffix != ".onnx":
         raise ValueError(f"{path}: expected a name that ends in .onnx")
     model = fold_batch_norms(copy.deepcopy(model).cpu().float().eval())
-    with replacing(path) as temporary:
+    with (
+        only_writer(path, "another export is writing this file", "give this one another name"),
+        replacing_model(path, spec) as temporary,
+    ):
         _write_graph(model, spec, temporary)
         _compare(model, spec, temporary)
     remember_made(path)
-    spec.save(path.with_suffix(".json"))
 
 
 def fold_batch_norms(model: torch.nn.Module) -> torch.nn.Module:

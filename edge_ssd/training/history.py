@@ -5,29 +5,47 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from matplotlib.figure import Figure
 
-from ..files import StrPath, replacing
+from .. import limits
+from ..files import StrPath, read_file, replacing
+from ..files.json_fields import parse_json
+
+# What the log and the picture show of each epoch, and of those that were validated.
+_NUMBERS = ("loss", "loss_loc", "loss_conf", "images_per_s", "train_s")
+_SCORES = ("AP", "AP50", "val_s")
 
 
 def read_metrics(path: Path, before_epoch: int) -> list[dict[str, Any]]:
     """The epochs 1 to `before_epoch` in the file `path`, list of dict; empty when there is no file.
 
-    What a resumed run does again is left out, and so is a last line that was cut off.
+    What a resumed run does again is left out, and so is a line that holds no metrics, such as one that was cut off.
+    Raises ValueError for a file that cannot be one of metrics.
     """
     if not path.is_file():
         return []
     epochs = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in read_file(path, limits.MOST_JSON_BYTES).decode("utf-8", errors="replace").splitlines():
         try:
-            metrics = json.loads(line)
-        except json.JSONDecodeError:
+            metrics = parse_json(line)
+        except ValueError:
             continue
-        if metrics["epoch"] <= before_epoch:
+        if is_metrics(metrics) and metrics["epoch"] <= before_epoch:
             epochs.append(metrics)
     return epochs
+
+
+def is_metrics(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a value is what a run notes of an epoch."""
+    return (
+        isinstance(value, dict)
+        and type(value.get("epoch")) is int
+        and all(type(value.get(name)) in (int, float) for name in _NUMBERS)
+        and all(type(value[name]) in (int, float) for name in _SCORES if name in value)
+        and ("AP" in value) == ("AP50" in value)
+    )
 
 
 def write_metrics(path: StrPath, history: Sequence[Mapping[str, Any]]) -> None:

@@ -22,6 +22,7 @@ from ..detector import Detector
 from ..engines.torch_engine import TorchEngine
 from ..evaluation import evaluate
 from ..files import StrPath
+from ..files.only_writer import only_writer
 from ..networks.checkpoint import load_weights, save_checkpoint
 from ..networks.ssd import Ssd
 from ..spec import SsdSpec
@@ -30,7 +31,7 @@ from .board import Board
 from .data import Batch, RankBatches, RoundSampler, TrainingImages, make_loader, normalise
 from .distributed import Processes, join_processes
 from .ema import MovingAverage
-from .history import epoch_text, plot_history, write_metrics
+from .history import epoch_text, is_metrics, plot_history, write_metrics
 from .loss import SsdLoss
 from .options import TrainOptions
 from .schedule import learning_rate
@@ -88,6 +89,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.origin = origin or {}
         self.board: Board | None = None
+        self._is_judged = True  # the last epoch: validated, where that was due
         self.autocast = _autocast(self.device, options.precision)
 
     def resume(self, checkpoint: Mapping[str, Any], history: Iterable[dict[str, Any]] = ()) -> None:
@@ -105,45 +107,81 @@ class Trainer:
                 f"optimizer: the run to resume has {checkpoint['training']['optimizer']}, got {self.options.optimizer}"
             )
         load_weights(self.model, checkpoint["model"], "resume")
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        if self.average is not None and checkpoint["ema"] is not None:
-            self.average.load(checkpoint["ema"], checkpoint["ema_steps"])
-        torch.set_rng_state(checkpoint["rng"])
+        try:
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            if self.average is not None and checkpoint["ema"] is not None:
+                self.average.load(checkpoint["ema"], checkpoint["ema_steps"])
+            torch.set_rng_state(checkpoint["rng"])
+        except MemoryError:
+            raise
+        except Exception as error:  # torch trusts these states
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(f"resume: the state of the run is damaged ({reason})") from None
         self.epoch = checkpoint["epoch"]
         self.history = list(history)
+        metrics = checkpoint.get("metrics")  # killed before they were written
+        if is_metrics(metrics) and metrics["epoch"] == self.epoch and not _of_epoch(self.history, self.epoch):
+            self.history.append(metrics)
+        self._is_judged = self.val_set is None or not lacks_validation(checkpoint, self.options, self.history)
 
     def run(self) -> list[dict[str, Any]]:
         """Trains to the last epoch, or until it gets no better; returns the metrics of every epoch, list of dict,
         empty but in the first of several processes.
 
-        Raises ValueError when the loss is no longer a number, naming the images of the batch.
+        A resumed run first validates its last epoch, where that was due and was not done.
+        Raises ValueError when the loss is no longer a number, naming the images of the batch, and when another training
+        is writing to the same folder.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if self.options.tensorboard and self.processes.is_first:
-            self.board = Board(self.folder / "tensorboard")
-        history = self.history if self.processes.is_first else []
+        if not self.processes.is_first:
+            return self._run([])
+        with only_writer(
+            self.folder / "last.pt", "another training is writing this run", "take another --out"
+        ):
+            if self.options.tensorboard:
+                self.board = Board(self.folder / "tensorboard")
+            history = self._run(self.history)
+            if self.board:
+                self.board.close()
+        return history
+
+    def _run(self, history: list[dict[str, Any]]) -> list[dict[str, Any]]:
         stops = False
+        if not self._is_judged:
+            if self.processes.is_first and history:
+                metrics = history.pop()
+                self._judge_epoch(metrics, history)
+                self._log_epoch(metrics, history)
+            stops = self.processes.agreed(self._stops(history))
         while self.epoch < self.options.epochs and not stops:
             metrics = self._train_epoch()
             self.epoch += 1
             if self.processes.is_first:
                 self._end_epoch(metrics, history)
             stops = self.processes.agreed(self._stops(history))
-        if self.board:
-            self.board.close()
         return history
 
     def _end_epoch(self, metrics: dict[str, Any], history: list[dict[str, Any]]) -> None:
         """Writes what an epoch leaves, and validates; its metrics go to the end of `history`.
 
-        What was trained is written first: whatever goes wrong in a validation, the epoch is not lost.
+        What was trained is written first: whatever goes wrong in a validation, the epoch is not lost, and a resumed run
+        validates it. Without validation best.pt comes before last.pt: an epoch that is in last.pt is not judged again.
         """
-        self._save("last.pt")
+        if self.val_set is None and self._improves(metrics, history):
+            self._save("best.pt", metrics)
+        self._save("last.pt", metrics)
         write_metrics(self.folder / "metrics.jsonl", [*history, metrics])
-        if self._validates():
-            metrics.update(self._validate())
+        if self.val_set is not None and is_validated(self.epoch, self.options):
+            self._judge_epoch(metrics, history)
+        self._log_epoch(metrics, history)
+
+    def _judge_epoch(self, metrics: dict[str, Any], history: Sequence[Mapping[str, Any]]) -> None:
+        """Validates the epoch, adds its scores to its metrics, and writes best.pt where it is the best so far."""
+        metrics.update(self._validate())
         if self._improves(metrics, history):
-            self._save("best.pt")
+            self._save("best.pt", metrics)
+
+    def _log_epoch(self, metrics: dict[str, Any], history: list[dict[str, Any]]) -> None:
         history.append(metrics)
         write_metrics(self.folder / "metrics.jsonl", history)
         plot_history(history, self.folder / "curve.png")
@@ -239,9 +277,6 @@ class Trainer:
             group["lr"] = rate
         return rate
 
-    def _validates(self) -> bool:
-        return self.epoch % self.options.val_every == 0 or self.epoch == self.options.epochs
-
     def _validate(self) -> dict[str, Any]:
         """The scores on the validation set; none without one."""
         if self.val_set is None:
@@ -265,17 +300,40 @@ class Trainer:
             return metrics["loss"] <= min((m["loss"] for m in history), default=math.inf)
         return "AP" in metrics and metrics["AP"] >= max((m["AP"] for m in history if "AP" in m), default=0)
 
-    def _save(self, name: str) -> None:
+    def _save(self, name: str, metrics: Mapping[str, Any]) -> None:
         state = {
             "ema": self.average.state if self.average else None,
             "ema_steps": self.average.steps if self.average else 0,
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
+            "metrics": dict(metrics),
             "rng": torch.get_rng_state(),
             "training": asdict(self.options),
             "origin": self.origin,
         }
         save_checkpoint(self.folder / name, self.model, self.spec, **state)
+
+
+def lacks_validation(
+    checkpoint: Mapping[str, Any], options: TrainOptions, history: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Whether the epoch of a checkpoint was to be validated and has no AP: its run was killed before that was done.
+
+    checkpoint: of a run with validation.   options: of the run that goes on.   history: metrics of the epochs so far.
+    """
+    epoch = checkpoint["epoch"]
+    was_last = epoch == checkpoint["training"].get("epochs")
+    is_due = epoch > 0 and (was_last or is_validated(epoch, options))
+    return is_due and not any("AP" in metrics for metrics in _of_epoch(history, epoch))
+
+
+def is_validated(epoch: int, options: TrainOptions) -> bool:
+    """Whether a run validates after this epoch, counted from 1."""
+    return epoch % options.val_every == 0 or epoch == options.epochs
+
+
+def _of_epoch(history: Iterable[Mapping[str, Any]], epoch: int) -> list[Mapping[str, Any]]:
+    return [metrics for metrics in history if metrics["epoch"] == epoch]
 
 
 def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:

@@ -16,7 +16,7 @@ from ..evaluation.report import load_coco_scorer
 from ..networks.checkpoint import load_checkpoint
 from .distributed import leave_processes
 from .history import read_metrics
-from .loop import Trainer
+from .loop import Trainer, lacks_validation
 from .options import RunOptions, TrainOptions
 from .start import new_model, resumed_model
 
@@ -84,7 +84,10 @@ def _check_resumed(
 ) -> None:
     if not run.data:
         raise ValueError("data: missing; this checkpoint does not say what it was trained on: --data D")
-    if checkpoint.get("epoch", 0) >= options.epochs:
+    is_done = checkpoint.get("epoch", 0) >= options.epochs
+    if is_done and not (
+        run.val and "training" in checkpoint and lacks_validation(checkpoint, options, history)
+    ):
         raise ValueError(f"epochs: the run has {checkpoint['epoch']} already; --epochs is how many in all")
     if not run.val and any("AP" in metrics for metrics in history):
         raise ValueError("val: the run chose its best.pt by AP; without --val it would be chosen by the loss")

@@ -180,6 +180,16 @@ def test_the_source_is_not_written_over(run, tmp_path):
     assert clip.read_bytes() == before
 
 
+@pytest.mark.parametrize("name", ["clip.partial.mp4", "clip.cut-off.mp4"])
+def test_what_a_killed_run_recorded_is_not_written_over_by_the_run_that_reads_it(run, tmp_path, name):
+    clip = write_video(tmp_path / name, 5)
+    before = clip.read_bytes()
+    code, _, err = run("--source", clip, "--output", tmp_path / "clip.mp4")
+    assert code == 2
+    assert "clip.mp4: is the source itself" in err
+    assert clip.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "in_flight"),
     [

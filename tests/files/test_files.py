@@ -87,6 +87,31 @@ def test_leftover_of_a_killed_writer_is_removed_at_the_next_write(writer, tmp_pa
     assert os.listdir(tmp_path) == ["b"]
 
 
+def test_leftover_is_removed_however_young_it_is(writer, tmp_path):
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    with replacing(tmp_path / "b") as temporary:
+        temporary.write_text("x")
+    assert os.listdir(tmp_path) == ["b"]
+
+
+def test_file_taken_for_a_leftover_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
+    lock, tries = files.lock, []
+
+    def removed_first(descriptor, path):
+        tries.append(path)
+        if len(tries) == 1:
+            path.unlink()
+        return lock(descriptor, path)
+
+    monkeypatch.setattr(files, "lock", removed_first)
+    with replacing(tmp_path / "b") as temporary:
+        temporary.write_text("x")
+    assert len(tries) == 2
+    assert (tmp_path / "b").read_text() == "x"
+    assert os.listdir(tmp_path) == ["b"]
+
+
 def test_file_that_another_process_writes_is_left_alone(writer, tmp_path):
     _grow_old(tmp_path)
     with replacing(tmp_path / "b") as temporary:

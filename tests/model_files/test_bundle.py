@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import zipfile
 from dataclasses import replace
@@ -398,3 +399,50 @@ def test_what_lies_where_bundles_are_unpacked_is_known(model, tmp_path, monkeypa
     write_bundle(model, tmp_path / "robot.zip")
     assert bundle.is_unpacked(open_bundle(tmp_path / "robot.zip"))
     assert not bundle.is_unpacked(model)
+
+
+@pytest.mark.parametrize(
+    "name", ["small.onnx", "small.json", "small.int8.report.html", "weights.bin", "boxes.npy"]
+)
+def test_the_target_of_a_link_out_of_the_folder_is_not_packed(model, tmp_path, name):
+    apart(model, "weights.bin")
+    np.save(model.with_name("boxes.npy"), np.full((4, 4), 0.5, np.float32))
+    grid_spec(2, 2, name="small", priors=PriorSpec(file="boxes.npy")).save(model.with_suffix(".json"))
+    path = model.with_name(name)
+    if path.exists():
+        path.rename(tmp_path / name)
+    else:
+        (tmp_path / name).write_text("secret")
+    path.symlink_to(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name}: is a link out of its folder"):
+        write_bundle(model, tmp_path / "robot.zip")
+    assert not (tmp_path / "robot.zip").exists()
+
+
+def test_links_within_the_folder_are_packed_as_what_they_are(model, tmp_path, cache):
+    apart(model, "weights.bin").rename(model.with_name("w0"))
+    model.with_name("weights.bin").symlink_to("w0")
+    write_bundle(model, tmp_path / "robot.zip")
+    opened = open_bundle(tmp_path / "robot.zip", cache)
+    assert opened.with_name("weights.bin").read_bytes() == model.with_name("w0").read_bytes()
+
+
+def test_the_files_of_an_engine_elsewhere_are_not_followed_out_of_its_folder(model, tmp_path):
+    engine = add_engine(tmp_path / "elsewhere", "small.fp16.engine")
+    engine.rename(tmp_path / "plan")
+    engine.symlink_to("../plan")
+    with pytest.raises(ValueError, match="is a link out of its folder"):
+        write_bundle(model, tmp_path / "robot.zip", [engine])
+
+
+def test_a_bundle_that_could_not_be_opened_is_not_written(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(bundle.limits, "MOST_BUNDLE_BYTES", 10)
+    with pytest.raises(ValueError, match=r"robot\.zip: would not be opened again \(unpacks to more than"):
+        write_bundle(model, tmp_path / "robot.zip")
+    assert not (tmp_path / "robot.zip").exists()
+
+
+def test_files_from_before_1980_are_packed(model, tmp_path, cache):
+    os.utime(model, (0, 0))
+    write_bundle(model, tmp_path / "robot.zip")
+    assert open_bundle(tmp_path / "robot.zip", cache).read_bytes() == model.read_bytes()

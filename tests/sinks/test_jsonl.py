@@ -6,6 +6,8 @@ import errno
 import io
 import json
 import os
+import shutil
+from collections import namedtuple
 
 import pytest
 
@@ -113,3 +115,14 @@ def test_a_reader_that_has_gone_is_told_apart():
     with pytest.raises(BrokenPipeError):
         sink.write(result())
     sink.close()
+
+
+def test_an_older_file_is_not_emptied_on_a_full_disk(tmp_path, monkeypatch):
+    (tmp_path / "a.jsonl").write_text("older lines")
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 4096))
+    with pytest.raises(
+        OSError, match=r"a\.jsonl: cannot be written \(the disk is full, and the file that is there"
+    ):
+        open_sink(str(tmp_path / "a.jsonl"))
+    assert (tmp_path / "a.jsonl").read_text() == "older lines"

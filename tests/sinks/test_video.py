@@ -127,3 +127,91 @@ def test_a_video_that_could_not_be_completed_is_an_error(tmp_path):
             sink.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def listed(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_older_video_stays_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"an older video")
+    sink = open_sink(str(path))
+    for _ in range(5):
+        sink.write(result())
+        assert path.read_bytes() == b"an older video"
+    assert listed(tmp_path) == ["a.mp4", "a.partial.mp4"]
+    sink.close()
+    assert len(frames_of(path)[0]) == 5
+    assert listed(tmp_path) == ["a.mp4"]
+
+
+def test_a_run_without_frames_leaves_the_older_video(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"an older video")
+    open_sink(str(tmp_path / "a.mp4")).close()
+    assert (tmp_path / "a.mp4").read_bytes() == b"an older video"
+    assert listed(tmp_path) == ["a.mp4"]
+
+
+def test_a_full_disk_is_said_before_an_older_video_is_lost(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_bytes(b"an older video")
+    sink = open_sink(str(tmp_path / "a.mp4"))
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 3 << 20))
+    with pytest.raises(OSError, match=r"the disk is full \(3 MiB left\); 0 frames are kept"):
+        sink.write(result())
+    sink.close()
+    assert (tmp_path / "a.mp4").read_bytes() == b"an older video"
+    assert listed(tmp_path) == ["a.mp4"]
+
+
+def test_a_video_that_could_not_be_completed_leaves_the_older_one(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").write_bytes(b"an older video")
+    sink = open_sink(str(tmp_path / "a.mp4"))
+    sink.write(result())
+    sink._writer.release()
+    (tmp_path / "a.partial.mp4").write_bytes(b"cut off")
+    with pytest.raises(OSError, match=r"What came is in .*a\.partial\.mp4"):
+        sink.close()
+    assert (tmp_path / "a.mp4").read_bytes() == b"an older video"
+    assert listed(tmp_path) == ["a.mp4", "a.partial.mp4"]
+
+
+def test_of_what_killed_runs_recorded_the_longest_is_kept(tmp_path, caplog):
+    partial, kept = tmp_path / "a.partial.mkv", tmp_path / "a.cut-off.mkv"
+    for content, wanted in (
+        (b"minutes", b"minutes"),
+        (b"two hours of it", b"two hours of it"),
+        (b"s", b"two hours of it"),
+    ):
+        partial.write_bytes(content)
+        sink = open_sink(str(tmp_path / "a.mkv"))
+        assert (partial.read_bytes(), kept.read_bytes()) == (b"", wanted)
+        sink.close()
+    assert caplog.text.count("a.cut-off.mkv: what a run recorded that was killed") == 2
+    assert listed(tmp_path) == ["a.cut-off.mkv"]
+
+
+def test_two_runs_into_one_video_are_refused(tmp_path):
+    first = open_sink(str(tmp_path / "a.mp4"))
+    with pytest.raises(ValueError, match=r"a\.mp4: another run is recording this file"):
+        open_sink(str(tmp_path / "a.mp4"))
+    first.write(result())
+    first.close()
+    assert len(frames_of(tmp_path / "a.mp4")[0]) == 1
+
+
+def test_behind_a_link_the_file_itself_is_recorded(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a.mp4").symlink_to("disk/b.mp4")
+    assert len(recorded(tmp_path / "a.mp4", [grey(0)] * 3)) == 3
+    assert (tmp_path / "a.mp4").is_symlink()
+    assert listed(tmp_path / "disk") == ["b.mp4"]
+
+
+def test_what_is_planted_under_the_name_of_a_recording_is_not_touched(tmp_path):
+    (tmp_path / "precious").write_text("old")
+    (tmp_path / "a.partial.mp4").symlink_to("precious")
+    with pytest.raises(OSError, match=r"a\.mp4: cannot be written"):
+        open_sink(str(tmp_path / "a.mp4"))
+    assert (tmp_path / "precious").read_text() == "old"

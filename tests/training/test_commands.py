@@ -133,6 +133,38 @@ def test_what_a_resumed_run_must_not_change(finished, capsys):
     assert "val: the run chose its best.pt by AP" in capsys.readouterr().err
 
 
+# The command, killed in its n-th validation.
+_KILLED = """
+import os, sys
+from edge_ssd import cli
+from edge_ssd.training.loop import Trainer
+validate, left = Trainer._validate, int(sys.argv[1])
+def killed(self):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), 9)
+    return validate(self)
+Trainer._validate = killed
+cli.main(["train", *sys.argv[2:]])
+"""
+
+
+def test_a_run_killed_in_its_last_validation_is_finished_by_resume(tmp_path, capsys):
+    run = tmp_path / "run"
+    new = ["--data", DATA, "--val", VAL, "--arch", "ssd320_resnet16", "--input-size", "96", "--out", str(run)]
+    ended = subprocess.run([sys.executable, "-c", _KILLED, "1", *SHORT, *new], capture_output=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert not (run / "best.pt").exists()
+    assert "AP" not in json.loads((run / "metrics.jsonl").read_text())
+    assert cli.main(["train", "--resume", str(run / "last.pt")]) == 0
+    assert "best epoch 1: AP " in capsys.readouterr().out
+    assert "AP" in json.loads((run / "metrics.jsonl").read_text())
+    assert load_checkpoint(run / "best.pt")["epoch"] == 1
+    assert sorted(path.name for path in run.iterdir()) == ["best.pt", "curve.png", "last.pt", "metrics.jsonl"]
+    assert "epochs: the run has 1 already" in failure(capsys, "--resume", str(run / "last.pt"))
+
+
 def test_images_to_validate_on_are_not_trained_on(tmp_path, capsys):
     same = ["--data", DATA, "--val", DATA, "--arch", "ssd320_resnet16", "--out", str(tmp_path / "run")]
     assert "val: 8 of its 8 images are trained on" in failure(capsys, *same)

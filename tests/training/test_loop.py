@@ -152,6 +152,132 @@ def test_an_epoch_is_kept_when_its_validation_fails(tmp_path):
     assert [m["epoch"] for m in read_metrics(tmp_path / "metrics.jsonl", before_epoch=9)] == [1]
 
 
+def resumed(folder, epochs, **options):
+    """A Trainer that goes on from the last.pt of a run with validation."""
+    run = trainer(folder, epochs=epochs, val_set=Shapes(2), **options)
+    checkpoint = load_checkpoint(folder / "last.pt")
+    run.resume(checkpoint, read_metrics(folder / "metrics.jsonl", checkpoint["epoch"]))
+    return run
+
+
+def killed_in_validation(folder, scores, epochs, **options):
+    """A run whose validations give `scores`, and that is stopped in the one after them."""
+    run, scores = trainer(folder, epochs=epochs, val_set=Shapes(2), **options), iter(scores)
+
+    def validate():
+        score = next(scores, None)
+        if score is None:
+            raise KeyboardInterrupt
+        return dict.fromkeys(("AP", "AP50"), score)
+
+    run._validate = validate
+    with pytest.raises(KeyboardInterrupt):
+        run.run()
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+@pytest.mark.parametrize(("score", "best"), [(0.5, 2), (0.1, 1)])
+def test_an_epoch_whose_validation_was_killed_is_validated_by_the_resumed_run(tmp_path, epochs, score, best):
+    """The last epoch of a run, too."""
+    killed_in_validation(tmp_path, [0.3], epochs)
+    run = resumed(tmp_path, epochs)
+    seen = []
+    run._validate = lambda: (
+        seen.append(run.epoch),
+        dict.fromkeys(("AP", "AP50"), score if run.epoch == 2 else 0),
+    )[1]
+    history = run.run()
+    assert seen == list(range(2, epochs + 1))
+    assert [m["AP"] for m in history] == [0.3, score, 0][:epochs]
+    assert history == read_metrics(tmp_path / "metrics.jsonl", 9)
+    assert load_checkpoint(tmp_path / "best.pt")["epoch"] == best
+
+
+def test_the_validation_made_up_for_is_of_the_weights_of_that_epoch(tmp_path, monkeypatch):
+    killed_in_validation(tmp_path, [0.3], 2, ema=0.9)
+    run, seen = resumed(tmp_path, 2, ema=0.9), []
+
+    def evaluate(detector, *_, **__):
+        seen.append(detector._backend.engine.model.state_dict())
+        return {"AP": 0.4, "AP50": 0.4, "VOC_AP50_area": 0.4}
+
+    monkeypatch.setattr("edge_ssd.training.loop.evaluate", evaluate)
+    run.run()
+    last, best = (load_checkpoint(tmp_path / name) for name in ("last.pt", "best.pt"))
+    assert len(seen) == 1
+    for name, tensor in last["ema"].items():
+        assert torch.equal(seen[0][name], tensor), name
+        assert torch.equal(best["ema"][name], tensor), name
+    assert torch.equal(best["rng"], last["rng"])
+
+
+def test_an_epoch_that_was_not_to_be_validated_is_not_made_up_for(tmp_path):
+    killed_in_validation(tmp_path, [], 4, val_every=2)
+    assert load_checkpoint(tmp_path / "last.pt")["epoch"] == 2
+    run = resumed(tmp_path, 4, val_every=3)
+    run._validate = lambda: dict.fromkeys(("AP", "AP50"), 0.5)
+    assert [m["epoch"] for m in run.run() if "AP" in m] == [3, 4]
+
+
+def test_metrics_that_were_not_written_are_those_of_the_checkpoint(tmp_path):
+    killed_in_validation(tmp_path, [0.3], 2)
+    metrics = tmp_path / "metrics.jsonl"
+    lines = metrics.read_text().splitlines()
+    metrics.write_text(lines[0] + "\n")  # killed between last.pt and this
+    run = resumed(tmp_path, 2)
+    run._validate = lambda: dict.fromkeys(("AP", "AP50"), 0.5)
+    second = {**json.loads(lines[1]), "AP": 0.5, "AP50": 0.5}
+    assert run.run() == [json.loads(lines[0]), second]
+
+
+def test_a_run_that_stops_by_itself_does_so_after_a_validation_made_up_for(tmp_path):
+    killed_in_validation(tmp_path, [0.5, 0.4], 9, patience=2)
+    run = resumed(tmp_path, 9, patience=2)
+    run._validate = lambda: dict.fromkeys(("AP", "AP50"), 0.3)
+    assert len(run.run()) == 3
+
+
+def test_without_validation_the_best_epoch_is_there_before_the_last(tmp_path):
+    """Killed between the two, the run trains the epoch again; the other way round best.pt would stay the older one."""
+    run, saved = trainer(tmp_path, epochs=1), []
+    save = run._save
+    run._save = lambda name, metrics: (saved.append(name), save(name, metrics))
+    run.run()
+    assert saved == ["best.pt", "last.pt"]
+
+
+def test_two_trainings_into_one_folder_are_refused(tmp_path):
+    run = trainer(tmp_path, epochs=1)
+    train_epoch = run._train_epoch
+
+    def meanwhile():
+        with pytest.raises(
+            ValueError, match=r"last\.pt: another training is writing this run; wait for it, or take"
+        ):
+            trainer(tmp_path, epochs=1).run()
+        return train_epoch()
+
+    run._train_epoch = meanwhile
+    assert len(run.run()) == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("damage", [{"optimizer": {"state": 5}}, {"rng": torch.zeros(3)}, {"optimizer": {}}])
+def test_a_damaged_state_is_one_line(tmp_path, damage):
+    trainer(tmp_path, epochs=1).run()
+    with pytest.raises(ValueError, match="resume: the state of the run is damaged"):
+        trainer(tmp_path, epochs=2).resume({**load_checkpoint(tmp_path / "last.pt"), **damage})
+
+
+@pytest.mark.parametrize(
+    "line", ["[]", "{}", '{"epoch": "1"}', "[" * 9999, "\xff", '{"epoch": 1, "loss": "x"}', "5"]
+)
+def test_lines_that_are_no_metrics_are_left_out(tmp_path, line):
+    whole = dict.fromkeys(("epoch", "loss", "loss_loc", "loss_conf", "lr", "images_per_s", "train_s"), 1)
+    (tmp_path / "m.jsonl").write_bytes(f"{line}\n{json.dumps(whole)}\n".encode("latin-1"))
+    assert read_metrics(tmp_path / "m.jsonl", 1) == [whole]
+
+
 def test_every_epoch_is_a_line_of_the_log(tmp_path, capsys):
     trainer(tmp_path, epochs=2, val_set=Shapes(2), val_every=2).run()
     lines = [line for line in capsys.readouterr().err.splitlines() if "images/s" in line]
