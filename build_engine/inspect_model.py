@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from ..files import StrPath, file_sha256
+from ..files.terminal import short_name
 from ..model_files.manifest import FLAVOURS, read_manifest, sm_name
 from .model_file import read_proto
 
@@ -77,17 +78,18 @@ def _shape(entry: onnx.TypeProto.Tensor | None) -> tuple[int, ...]:
 
 def layers_text(layers: Sequence[LayerInfo]) -> str:
     """The LayerInfos as a table, and what there is of each operator and precision."""
-    width = max(len(layer.name) for layer in layers)
+    names = [short_name(layer.name) for layer in layers]
+    width = max([len("layer"), *map(len, names)])
     lines = [f"{'layer':{width}}  {'operator':18} {'precision':9} {'output':>20} {'weights':>12}"]
-    for layer in layers:
+    for name, layer in zip(names, layers):
         shape = " x ".join("?" if side < 0 else str(side) for side in layer.shape)
         weights = f"{layer.weight_bytes / 1024:.1f} KiB" if layer.weight_bytes else ""
         lines.append(
-            f"{layer.name:{width}}  {layer.operator:18} {layer.precision:9} {shape:>20} {weights:>12}"
+            f"{name:{width}}  {short_name(layer.operator):18} {layer.precision:9} {shape:>20} {weights:>12}"
         )
     counts = Counter((layer.operator, layer.precision) for layer in layers)
     shown = ", ".join(
-        f"{count} {operator} {precision}" for (operator, precision), count in counts.most_common()
+        f"{count} {short_name(operator)} {precision}" for (operator, precision), count in counts.most_common()
     )
     total = sum(layer.weight_bytes for layer in layers)
     return "\n".join([*lines, f"{len(layers)} layers: {shown}", f"weights: {total / 2**20:.2f} MiB"])

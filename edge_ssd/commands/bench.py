@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engines.choice import wanted_precision
+from ..files.terminal import one_line, progress_bar
 from ..machine.cpu import usable_cores
 from . import new_parser
 from .options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
@@ -184,15 +185,13 @@ def _write(report: dict[str, Any], folder: Path) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, str], None]]:
     """A function (done, total, text) that shows a bar on standard error, where that is a terminal."""
-    from tqdm import tqdm
-
-    bar = tqdm(
+    bar = progress_bar(
         disable=not sys.stderr.isatty(), bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]", leave=False
     )
 
     def show(done: int, total: int, text: str) -> None:
         bar.total, bar.n = total, done
-        bar.set_description_str(text)
+        bar.set_description_str(one_line(text))
 
     try:
         yield show

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.terminal import one_line, progress_bar
 from . import new_parser, plotting
 from .options import ADDRESS, add_split_argument
 
@@ -98,7 +99,7 @@ def check_main(arguments: argparse.Namespace) -> int:
         other_hashes, _ = hash_images(other, _bar(other, "decode"))
         look_alike += _shared(dataset, hashes, other, other_hashes, problems)
     for _, text in problems:
-        print(text)
+        print(one_line(text))
     _print_some([f"remark: {text}" for _, text in remarks], "remarks")
     _print_some(look_alike, "that look alike")
     bad = {index for index, _ in problems}
@@ -119,7 +120,7 @@ def check_main(arguments: argparse.Namespace) -> int:
 def _print_some(lines: list[str], what: str) -> None:
     """Prints the first lines, and how many more there are of `what`."""
     for line in lines[:_SHOWN]:
-        print(line)
+        print(one_line(line))
     if len(lines) > _SHOWN:
         print(f"... and {len(lines) - _SHOWN} more {what}")
 
@@ -155,9 +156,7 @@ def _shared(
 
 
 def _bar(dataset: Dataset, text: str) -> Iterable[int]:
-    from tqdm import tqdm
-
-    return tqdm(range(len(dataset)), desc=text, unit="image", dynamic_ncols=True, leave=False)
+    return progress_bar(range(len(dataset)), desc=text, unit="image", leave=False)
 
 
 def _load_plotter():

@@ -17,9 +17,8 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
-from tqdm import tqdm
-
 from ..files import StrPath, file_sha256, user_cache_folder
+from ..files.terminal import progress_bar
 
 # Seconds without a byte after which a connection counts as broken.
 TIMEOUT_S = 30
@@ -99,14 +98,7 @@ def _fetch_once(url: str, part: Path) -> bool:
         _check_space(part, rest)
         with (
             open(part, "ab" if start else "wb") as file,
-            tqdm(
-                desc=part.stem,
-                initial=start,
-                total=start + rest,
-                unit="B",
-                unit_scale=True,
-                dynamic_ncols=True,
-            ) as bar,
+            progress_bar(desc=part.stem, initial=start, total=start + rest, unit="B", unit_scale=True) as bar,
         ):
             came = 0
             while data := response.read(_CHUNK_BYTES):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...boxes import iou_matrix
+from ...files.terminal import short_name
 from ..dataset import Dataset, Truth
 
 # Two objects of an image overlap when their boxes' IoU is above this.
@@ -109,9 +110,10 @@ def _size_lines(s: DataStatistics) -> list[str]:
 
 
 def _class_lines(s: DataStatistics) -> list[str]:
-    width = max(8, *(len(name) for name in s.class_names))
+    names = [short_name(name) for name in s.class_names]
+    width = max([8, *map(len, names)])
     lines = [f"{'class':{width}} {'boxes':>8} {'share':>8} {'difficult':>9} {'median side':>11}"]
-    for label, name in enumerate(s.class_names):
+    for label, name in enumerate(names):
         of_class = s.labels == label
         count = int(of_class.sum())
         median = f"{np.median(s.sides[of_class]):.1%}" if count else "-"
