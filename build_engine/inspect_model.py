@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from ..files import StrPath, file_sha256
-from ..files.terminal import short_name
+from ..files.terminal import one_line, short_name
 from ..model_files.manifest import FLAVOURS, read_manifest, sm_name
 from .model_file import read_proto
 
@@ -107,17 +107,17 @@ def engine_text(path: StrPath) -> str:
     intact = path.stat().st_size == manifest.engine_bytes and file_sha256(path) == manifest.engine_sha256
     profiles = "; ".join(f"{least} to {most}, tuned for {usual}" for least, usual, most in manifest.profiles)
     entries = {
-        "model": f"{spec.name}, {len(spec.class_names)} classes, {spec.input.width} x {spec.input.height}",
+        "model": f"{short_name(spec.name)}, {len(spec.class_names)} classes, {spec.input.width} x {spec.input.height}",
         "precision": manifest.precision,
         "built with": f"{FLAVOURS[manifest.flavour]} {manifest.version}",
         "runs on": ", ".join(map(sm_name, manifest.runs_on))
-        + (f" ({manifest.gpu_name})" if manifest.gpu_name else ""),
+        + (f" ({short_name(manifest.gpu_name)})" if manifest.gpu_name else ""),
         "batch": profiles,
         "plan": f"{manifest.engine_bytes / 2**20:.1f} MiB, "
         + ("as it was built" if intact else "CHANGED since it was built: copy it again, or rebuild it"),
         "made of": f"{manifest.onnx} (from {manifest.source})",
-        "calibration": manifest.calibration_sha256[:16] or "none",
-        "command": manifest.command,
+        "calibration": one_line(manifest.calibration_sha256[:16]) or "none",
+        "build it again": manifest.rebuild_command,
     }
     width = max(map(len, entries))
     lines = [f"{key:{width}}  {value}" for key, value in entries.items()]
