@@ -14,6 +14,8 @@ from ..dataset import Dataset, Truth
 
 # Two objects of an image overlap when their boxes' IoU is above this.
 OVERLAP_IOU = 0.1
+# Pairs of boxes that are compared in one go: bounds the memory.
+_CHUNK_PAIRS = 1 << 20
 
 # Limits of the table's size groups, in shares of the image's shorter side; each doubles the last.
 SIZE_LIMITS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
@@ -56,8 +58,7 @@ def measure(dataset: Dataset, indices: Iterable[int] | None = None) -> DataStati
     images = []
     for index in range(len(dataset)) if indices is None else indices:
         truth = dataset.truth(index)
-        overlap = np.triu(iou_matrix(truth.boxes, truth.boxes), k=1).max(initial=0.0) > OVERLAP_IOU
-        images.append((truth, overlap, dataset.scene(index), dataset.image(index).mean()))
+        images.append((truth, _overlap(truth.boxes), dataset.scene(index), dataset.image(index).mean()))
     truths, overlaps, scenes, brightness = zip(*images)
     return DataStatistics(
         class_names=dataset.class_names,
@@ -70,6 +71,16 @@ def measure(dataset: Dataset, indices: Iterable[int] | None = None) -> DataStati
         scenes=np.array(scenes),
         brightness=np.array(brightness),
     )
+
+
+def _overlap(boxes: np.ndarray) -> bool:
+    """Whether two of the boxes of an image have an IoU above OVERLAP_IOU."""
+    rows = max(1, _CHUNK_PAIRS // max(1, len(boxes)))
+    for start in range(0, len(boxes), rows):
+        iou = iou_matrix(boxes[start : start + rows], boxes[start:])
+        if (np.triu(iou, k=1) > OVERLAP_IOU).any():
+            return True
+    return False
 
 
 def _sides(truth: Truth) -> np.ndarray:
