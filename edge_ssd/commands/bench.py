@@ -77,12 +77,13 @@ def main(arguments: argparse.Namespace) -> int:
     """Measures, prints a table and writes the report; 1 when nothing could be measured."""
     from ..bench.frames import load_images
     from ..bench.report import new_report, text_of
+    from ..sources.address import without_login
 
     images = load_images(arguments.source)
     height, width = images[0].shape[:2]
     report = new_report(
         {
-            "source": arguments.source,
+            "source": without_login(arguments.source),
             "images": len(images),
             "image_size": f"{width}x{height}",
             "seconds_per_row": arguments.seconds,

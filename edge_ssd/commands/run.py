@@ -194,6 +194,7 @@ def _check_outputs(outputs, address):
     Before anything is opened: opening an output empties it.
     """
     from ..sinks import kind_of_output
+    from ..sources.address import without_login
 
     source = _place(unquote(address.removeprefix("file://")) if address.startswith("file://") else address)
     places = [target if target in ("-", "null") else _place(target) for target in outputs]
@@ -203,13 +204,13 @@ def _check_outputs(outputs, address):
         except ValueError as error:
             raise WrongUse(f"--output {error}") from None
         if places.count(place) > 1:
-            raise WrongUse(f"--output {target}: given twice")
+            raise WrongUse(f"--output {without_login(target)}: given twice")
         if place == source or (os.path.isfile(place) and os.path.dirname(place) == source):
             raise WrongUse(f"--output {target}: is the source itself, which would be overwritten")
 
 
 def _place(name):
-    return os.path.realpath(os.path.expanduser(name))
+    return os.path.realpath(os.path.expanduser(name.replace("\0", "")))  # a NUL is told by whoever opens it
 
 
 def _files(targets):
