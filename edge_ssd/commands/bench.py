@@ -93,16 +93,19 @@ def main(arguments: argparse.Namespace) -> int:
             "note": arguments.note,
         }
     )
-    with tempfile.TemporaryDirectory() as folder, _progress() as progress:
-        # All of them first: a wrong name shows at once, and not after minutes of the others.
-        models = [_model_file(name, Path(folder)) for name in arguments.model or _defaults()]
-        for model, is_random in models:
-            _measure(report, model, is_random, images, arguments, progress)
-            if arguments.out:  # after each model: minutes of measuring are not lost
-                _write(report, Path(arguments.out))
+    try:
+        with tempfile.TemporaryDirectory() as folder, _progress() as progress:
+            # All of them first: a wrong name shows at once, and not after minutes of the others.
+            models = [_model_file(name, Path(folder)) for name in arguments.model or _defaults()]
+            for model, is_random in models:
+                _measure(report, model, is_random, images, arguments, progress)
+                if arguments.out:  # after each model: minutes of measuring are not lost
+                    _write(report, Path(arguments.out))
+    finally:
+        if report["models"]:  # whatever became of the page or the next model
+            print(text_of(report), flush=True)
     if arguments.out:
         print(f"written: {Path(arguments.out) / 'bench.html'}, bench.json", file=sys.stderr)
-    print(text_of(report))
     return 0 if any(row["status"] == "ok" for model in report["models"] for row in model["rows"]) else 1
 
 

@@ -76,10 +76,10 @@ def main(arguments: argparse.Namespace) -> int:
     plot_statistics = _load_plotter() if arguments.plot else None
     dataset = open_dataset(arguments.data, arguments.split)
     statistics = measure(dataset, _bar(dataset, "measure"))
+    print(dataset.address)
+    print(statistics_text(statistics), flush=True)
     if plot_statistics:
         plot_statistics(statistics, dataset, arguments.plot)
-    print(dataset.address)
-    print(statistics_text(statistics))
     return 0
 
 
