@@ -96,21 +96,19 @@ def rebuild(path: StrPath, progress: bool = True) -> Manifest:
     path = Path(path)
     found = read_manifest(path)
     manifest = found.manifest
+    advice = f"Begin with the model: {manifest.rebuild_command}"
     try:
         onnx_path = file_inside(path.parent, manifest.onnx)
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"{path.parent / manifest.onnx}: not beside {path.name}, which was built from it. Begin with the model: "
-            f"{manifest.command}"
+            f"{path.parent / manifest.onnx}: not beside {path.name}, which was built from it. {advice}"
         ) from None
     if file_sha256(onnx_path) != manifest.onnx_sha256:
-        raise ValueError(
-            f"{onnx_path}: is not the file that {path.name} was built from. Begin with the model: {manifest.command}"
-        )
+        raise ValueError(f"{onnx_path}: is not the file that {path.name} was built from. {advice}")
     runtime = next(name for name, flavour in api.RUNTIMES.items() if flavour == manifest.flavour)
     options = CompileOptions(
         runtime,
-        (manifest.profiles[0][0], *manifest.profiles[-1][1:]),
+        manifest.batch,
         manifest.workspace_bytes,
         version_compatible=manifest.version_compatible,
         hardware_compatible=manifest.hardware_compatible,

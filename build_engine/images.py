@@ -12,6 +12,7 @@ from ..backends import cpu_steps
 from ..datasets import open_dataset
 from ..files import IMAGE_SUFFIXES, StrPath
 from ..files.image import read_image
+from ..sources.address import without_login
 from ..spec import SsdSpec
 
 FEW_IMAGES = 16
@@ -75,7 +76,7 @@ def _opened(address: StrPath, split: str) -> tuple[Sequence, Callable[[int], np.
         dataset = open_dataset(address, split)
         return range(len(dataset)), dataset.image
     if not folder.is_dir():
-        raise FileNotFoundError(f"{address}: no such folder of calibration images")
+        raise FileNotFoundError(f"{without_login(str(address))}: no such folder of calibration images")
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     return files, lambda index: read_image(files[index])
 

@@ -12,6 +12,7 @@ import onnx
 from onnx import TensorProto
 
 from ..files import StrPath, file_sha256
+from ..files.terminal import one_line, short_name
 from ..model_files.manifest import FLAVOURS, read_manifest, sm_name
 from .model_file import failures_named, read_proto
 
@@ -82,17 +83,18 @@ def _shape(entry: onnx.TypeProto.Tensor | None) -> tuple[int, ...]:
 
 def layers_text(layers: Sequence[LayerInfo]) -> str:
     """The LayerInfos as a table, and what there is of each operator and precision."""
-    width = max((len(layer.name) for layer in layers), default=len("layer"))
+    names = [short_name(layer.name) for layer in layers]
+    width = max([len("layer"), *map(len, names)])
     lines = [f"{'layer':{width}}  {'operator':18} {'precision':9} {'output':>20} {'weights':>12}"]
-    for layer in layers:
+    for name, layer in zip(names, layers):
         shape = " x ".join("?" if side < 0 else str(side) for side in layer.shape)
         weights = f"{layer.weight_bytes / 1024:.1f} KiB" if layer.weight_bytes else ""
         lines.append(
-            f"{layer.name:{width}}  {layer.operator:18} {layer.precision:9} {shape:>20} {weights:>12}"
+            f"{name:{width}}  {short_name(layer.operator):18} {layer.precision:9} {shape:>20} {weights:>12}"
         )
     counts = Counter((layer.operator, layer.precision) for layer in layers)
     shown = ", ".join(
-        f"{count} {operator} {precision}" for (operator, precision), count in counts.most_common()
+        f"{count} {short_name(operator)} {precision}" for (operator, precision), count in counts.most_common()
     )
     total = sum(layer.weight_bytes for layer in layers)
     return "\n".join([*lines, f"{len(layers)} layers: {shown}", f"weights: {total / 2**20:.2f} MiB"])
@@ -110,17 +112,17 @@ def engine_text(path: StrPath) -> str:
     intact = path.stat().st_size == manifest.engine_bytes and file_sha256(path) == manifest.engine_sha256
     profiles = "; ".join(f"{least} to {most}, tuned for {usual}" for least, usual, most in manifest.profiles)
     entries = {
-        "model": f"{spec.name}, {len(spec.class_names)} classes, {spec.input.width} x {spec.input.height}",
+        "model": f"{short_name(spec.name)}, {len(spec.class_names)} classes, {spec.input.width} x {spec.input.height}",
         "precision": manifest.precision,
         "built with": f"{FLAVOURS[manifest.flavour]} {manifest.version}",
         "runs on": ", ".join(map(sm_name, manifest.runs_on))
-        + (f" ({manifest.gpu_name})" if manifest.gpu_name else ""),
+        + (f" ({short_name(manifest.gpu_name)})" if manifest.gpu_name else ""),
         "batch": profiles,
         "plan": f"{manifest.engine_bytes / 2**20:.1f} MiB, "
         + ("as it was built" if intact else "CHANGED since it was built: copy it again, or rebuild it"),
         "made of": f"{manifest.onnx} (from {manifest.source})",
-        "calibration": manifest.calibration_sha256[:16] or "none",
-        "command": manifest.command,
+        "calibration": one_line(manifest.calibration_sha256[:16]) or "none",
+        "build it again": manifest.rebuild_command,
     }
     width = max(map(len, entries))
     lines = [f"{key:{width}}  {value}" for key, value in entries.items()]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
+from ..files.terminal import one_line, progress_bar
+
 _Item = TypeVar("_Item")
 
 
@@ -15,10 +17,9 @@ def shown(
     if not wanted:
         return items
     try:
-        from tqdm import tqdm
+        return progress_bar(items, desc=description, unit=unit, total=total)
     except ImportError:
         return items
-    return tqdm(items, desc=description, unit=unit, total=total, dynamic_ncols=True)
 
 
 class BuildBar:
@@ -28,15 +29,14 @@ class BuildBar:
         self._bar = None
         if wanted:
             try:
-                from tqdm import tqdm
+                self._bar = progress_bar(desc="compile", unit="step")
             except ImportError:
                 return
-            self._bar = tqdm(desc="compile", unit="step", dynamic_ncols=True)
 
     def __call__(self, done: int, total: int, phase: str) -> None:
         if self._bar is not None:
             self._bar.total, self._bar.n = total, done
-            self._bar.set_postfix_str(phase[:40], refresh=False)
+            self._bar.set_postfix_str(one_line(phase)[:40], refresh=False)
             self._bar.update(0)  # which draws when the last time is a while ago
 
     def close(self) -> None:

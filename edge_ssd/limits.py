@@ -36,6 +36,13 @@ MOST_DIGITS = 1000
 # The annotations of a data set: those of COCO's training images have 450 MB.
 MOST_ANNOTATION_BYTES = 4 << 30
 
+# Of a data set: the annotation of one image as XML, a list of images or classes, objects of one image, and a side of
+# it, pixels, which is OpenCV's own limit.
+MOST_XML_BYTES = 4 << 20
+MOST_LIST_BYTES = 64 << 20
+MOST_OBJECTS = 10_000
+MOST_IMAGE_SIDE = 1 << 20
+
 # Priors of one network; SSD512 has 24,564. And pixels of its input.
 MOST_PRIORS = 1_000_000
 MOST_INPUT_PIXELS = 4096 * 4096

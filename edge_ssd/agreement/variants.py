@@ -144,7 +144,7 @@ def check_plan(path: Path) -> None:
     if path.stat().st_size != manifest.engine_bytes or file_sha256(path) != manifest.engine_sha256:
         raise ValueError(
             f"{path}: is not the engine that its manifest describes; it was cut off or replaced. "
-            f"Copy it again, or rebuild it: {manifest.command}"
+            f"Copy it again, or rebuild it: {manifest.rebuild_command}"
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..frames import Frame, now_ns
 from ..sources import open_source
+from ..sources.address import without_login
 
 _MOST_FRAMES = 48
 
@@ -16,20 +17,21 @@ _MOST_FRAMES = 48
 def load_images(address: str, at_most: int = _MOST_FRAMES) -> list[np.ndarray]:
     """The first images of a source, a list of BGR arrays. Raises ValueError for a live source: how fast that is, its
     camera decides."""
+    shown = without_login(address)
     with open_source(address) as source:
         if source.is_live:
             raise ValueError(
-                f"{address}: a benchmark needs a recording; record one: edge-ssd run --output F.mp4"
+                f"{shown}: a benchmark needs a recording; record one: edge-ssd run --output F.mp4"
             )
         images = []
         for frame in source:
             if frame.pixel_format != "bgr8":
-                raise ValueError(f"{address}: expected BGR frames, got {frame.pixel_format}")
+                raise ValueError(f"{shown}: expected BGR frames, got {frame.pixel_format}")
             images.append(np.ascontiguousarray(frame.image))
             if len(images) == at_most:
                 break
     if not images:
-        raise ValueError(f"{address}: no frame in it")
+        raise ValueError(f"{shown}: no frame in it")
     return images
 
 

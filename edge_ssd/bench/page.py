@@ -67,7 +67,11 @@ def _quiet(report: dict[str, Any]) -> str:
 
 def _rows(model: dict[str, Any]) -> str:
     meters = list(dict.fromkeys(meter for row in model["rows"] for meter in row.get("joules_per_frame", {})))
-    head = [*_HEAD, *(f"J, {meter}" for meter in meters), *(f"x {fps}" for fps in model["titan_x_fps"])]
+    head = [
+        *_HEAD,
+        *(f"J, {escape(meter)}" for meter in meters),
+        *(f"x {fps}" for fps in model["titan_x_fps"]),
+    ]
     rows = [_cells(row, model, meters) for row in model["rows"] if row["status"] == "ok"]
     missing = [row for row in model["rows"] if row["status"] != "ok"]
     rest = "".join(f"<li>{escape(row_name(row))}: {escape(row['reason'])}</li>" for row in missing)

@@ -11,6 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from ..files.plot_file import plain_text
 from .report import model_title, row_name
 
 _STAGES = ("capture", "preprocess", "infer", "postprocess")
@@ -32,14 +33,15 @@ def pictures(model: dict[str, Any]) -> dict[str, bytes]:
 
 
 def _png(draw: Callable[..., None], model: dict[str, Any], rows: list[dict[str, Any]]) -> bytes:
-    figure = Figure(figsize=(10, 1.8 + 0.42 * max(len(rows), 5)), layout="constrained")
-    axes = figure.subplots()
-    draw(axes, rows, model)
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)  # beside the bars, never over them
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
+    with plain_text():
+        figure = Figure(figsize=(10, 1.8 + 0.42 * max(len(rows), 5)), layout="constrained")
+        axes = figure.subplots()
+        draw(axes, rows, model)
+        axes.grid(alpha=0.3)
+        axes.set_axisbelow(True)
+        figure.legend(loc="outside lower center", ncols=4, fontsize=8)  # beside the bars, never over them
+        figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
 
 

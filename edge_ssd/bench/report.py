@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import StrPath, replacing
+from ..files.terminal import joined, short_name
 from ..machine.facts import machine_facts
 from ..priors import make_priors
 from ..spec import SsdSpec
@@ -104,8 +105,8 @@ def text_of(report: dict[str, Any]) -> str:
 def model_title(model: dict[str, Any]) -> str:
     """One line about a network."""
     height, width = model["input"]
-    network = "" if model["network"] == model["name"] else f" ({model['network']})"
-    parts = [f"{model['name']}{network}", f"{width}x{height}", f"{model['priors']} default boxes"]
+    network = "" if model["network"] == model["name"] else f" ({short_name(model['network'])})"
+    parts = [f"{short_name(model['name'])}{network}", f"{width}x{height}", f"{model['priors']} default boxes"]
     if model["gflops"]:
         parts.append(f"{model['gflops']:.3g} GFLOPs")
     if model["random_weights"]:
@@ -115,7 +116,9 @@ def model_title(model: dict[str, Any]) -> str:
 
 def row_name(row: dict[str, Any]) -> str:
     """Name, precision and batch of a row."""
-    return f"{row['name']}, {row['precision']}" + (f", batch {row['batch']}" if row["batch"] > 1 else "")
+    return f"{short_name(row['name'])}, {row['precision']}" + (
+        f", batch {row['batch']}" if row["batch"] > 1 else ""
+    )
 
 
 def ratios(row: dict[str, Any], model: dict[str, Any]) -> list[float]:
@@ -125,7 +128,7 @@ def ratios(row: dict[str, Any], model: dict[str, Any]) -> list[float]:
 
 def _row_text(row: dict[str, Any], model: dict[str, Any]) -> str:
     if row["status"] != "ok":
-        return f"  {row_name(row):42s} {row['reason']}"
+        return f"  {row_name(row):42s} {joined(row['reason'])}"
     network, share = row["network_fps"], row["of_network"]
     age = row["stage_ms"]["age"]
     figures = f"{row['fps']['median']:9.1f}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..engines.choice import wanted_precision
+from ..files.terminal import one_line, progress_bar
 from ..machine.cpu import usable_cores
 from . import new_parser
 from .options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
@@ -76,12 +77,13 @@ def main(arguments: argparse.Namespace) -> int:
     """Measures, prints a table and writes the report; 1 when nothing could be measured."""
     from ..bench.frames import load_images
     from ..bench.report import new_report, text_of
+    from ..sources.address import without_login
 
     images = load_images(arguments.source)
     height, width = images[0].shape[:2]
     report = new_report(
         {
-            "source": arguments.source,
+            "source": without_login(arguments.source),
             "images": len(images),
             "image_size": f"{width}x{height}",
             "seconds_per_row": arguments.seconds,
@@ -91,16 +93,19 @@ def main(arguments: argparse.Namespace) -> int:
             "note": arguments.note,
         }
     )
-    with tempfile.TemporaryDirectory() as folder, _progress() as progress:
-        # All of them first: a wrong name shows at once, and not after minutes of the others.
-        models = [_model_file(name, Path(folder)) for name in arguments.model or _defaults()]
-        for model, is_random in models:
-            _measure(report, model, is_random, images, arguments, progress)
-            if arguments.out:  # after each model: minutes of measuring are not lost
-                _write(report, Path(arguments.out))
+    try:
+        with tempfile.TemporaryDirectory() as folder, _progress() as progress:
+            # All of them first: a wrong name shows at once, and not after minutes of the others.
+            models = [_model_file(name, Path(folder)) for name in arguments.model or _defaults()]
+            for model, is_random in models:
+                _measure(report, model, is_random, images, arguments, progress)
+                if arguments.out:  # after each model: minutes of measuring are not lost
+                    _write(report, Path(arguments.out))
+    finally:
+        if report["models"]:  # whatever became of the page or the next model
+            print(text_of(report), flush=True)
     if arguments.out:
         print(f"written: {Path(arguments.out) / 'bench.html'}, bench.json", file=sys.stderr)
-    print(text_of(report))
     return 0 if any(row["status"] == "ok" for model in report["models"] for row in model["rows"]) else 1
 
 
@@ -184,15 +189,13 @@ def _write(report: dict[str, Any], folder: Path) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int, str], None]]:
     """A function (done, total, text) that shows a bar on standard error, where that is a terminal."""
-    from tqdm import tqdm
-
-    bar = tqdm(
+    bar = progress_bar(
         disable=not sys.stderr.isatty(), bar_format="{desc} {n_fmt}/{total_fmt} [{elapsed}]", leave=False
     )
 
     def show(done: int, total: int, text: str) -> None:
         bar.total, bar.n = total, done
-        bar.set_description_str(text)
+        bar.set_description_str(one_line(text))
 
     try:
         yield show

@@ -8,6 +8,7 @@ import re
 import sys
 from pathlib import Path
 
+from ..files.terminal import joined, one_line
 from . import new_parser
 
 DESCRIPTION = """\
@@ -153,11 +154,11 @@ def main(arguments: argparse.Namespace) -> int:
         values |= {"batch": tuple(arguments.batch), "targets": tuple(arguments.compute_capability)}
         built = build(BuildOptions(**values, workspace_bytes=arguments.workspace_gib))
     for name, reason in built.islands.items():
-        print(f"kept in FP32: {name} ({reason})", file=sys.stderr)
+        print(one_line(f"kept in FP32: {name} ({reason})"), file=sys.stderr)
     for path in filter(None, (built.onnx, built.engine, built.report)):
         print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
     if built.verdict:
-        print(built.verdict)
+        print(joined(built.verdict))
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..files.terminal import one_line
 from . import new_parser
 
 DESCRIPTION = """\
@@ -45,8 +46,8 @@ def main(arguments: argparse.Namespace) -> int:
 
     packed = write_bundle(arguments.model, arguments.out, arguments.engine, arguments.run)
     for name in packed.names:
-        print(name)
+        print(one_line(name))
     print(f"{arguments.out}: {Path(arguments.out).stat().st_size / 2**20:.1f} MiB")
-    print(f"runs the first that a machine can: {', '.join(packed.run)}")
+    print(one_line(f"runs the first that a machine can: {', '.join(packed.run)}"))
     print(f"run it: edge-ssd run --model {arguments.out} --camera 0")
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.terminal import one_line, progress_bar
 from . import new_parser, plotting
 from .options import ADDRESS, add_split_argument
 
@@ -32,7 +33,7 @@ same name, a box that is there twice.
   edge-ssd data check VOCdevkit/VOC2007 --split trainval --against test
   edge-ssd data check tools --split train --against val --clean tools/ImageSets/Main/train-clean.txt
 """
-_SHOWN = 10
+_SHOWN, _LONGEST_LINE = 10, 2000
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -75,10 +76,10 @@ def main(arguments: argparse.Namespace) -> int:
     plot_statistics = _load_plotter() if arguments.plot else None
     dataset = open_dataset(arguments.data, arguments.split)
     statistics = measure(dataset, _bar(dataset, "measure"))
+    print(dataset.address)
+    print(statistics_text(statistics), flush=True)
     if plot_statistics:
         plot_statistics(statistics, dataset, arguments.plot)
-    print(dataset.address)
-    print(statistics_text(statistics))
     return 0
 
 
@@ -98,7 +99,7 @@ def check_main(arguments: argparse.Namespace) -> int:
         other_hashes, _ = hash_images(other, _bar(other, "decode"))
         look_alike += _shared(dataset, hashes, other, other_hashes, problems)
     for _, text in problems:
-        print(text)
+        print(_line(text))
     _print_some([f"remark: {text}" for _, text in remarks], "remarks")
     _print_some(look_alike, "that look alike")
     bad = {index for index, _ in problems}
@@ -119,9 +120,15 @@ def check_main(arguments: argparse.Namespace) -> int:
 def _print_some(lines: list[str], what: str) -> None:
     """Prints the first lines, and how many more there are of `what`."""
     for line in lines[:_SHOWN]:
-        print(line)
+        print(_line(line))
     if len(lines) > _SHOWN:
         print(f"... and {len(lines) - _SHOWN} more {what}")
+
+
+def _line(text: str) -> str:
+    """A text in one line, cut where names of thousands of classes would fill the screen."""
+    text = one_line(text)
+    return text if len(text) <= _LONGEST_LINE else f"{text[:_LONGEST_LINE]}..."
 
 
 def _other(arguments: argparse.Namespace, address: str, class_names: tuple[str, ...]) -> Dataset:
@@ -155,9 +162,7 @@ def _shared(
 
 
 def _bar(dataset: Dataset, text: str) -> Iterable[int]:
-    from tqdm import tqdm
-
-    return tqdm(range(len(dataset)), desc=text, unit="image", dynamic_ncols=True, leave=False)
+    return progress_bar(range(len(dataset)), desc=text, unit="image", leave=False)
 
 
 def _load_plotter():

@@ -73,14 +73,15 @@ def main(arguments: argparse.Namespace) -> int:
     report = {**score(predictions), "confusion": confusion_report(predictions), **origin}
     if arguments.report:
         _write_json(report, arguments.report)
+    print(f"{model} ({report['engine']}) on {dataset.address}")
+    print(report_text(report))
+    print(confusion_text(report["confusion"]), flush=True)
+    # Last: a picture that cannot be drawn leaves the numbers.
     title = f"{Path(model).name} on {dataset.address}"
     if plot_curves and arguments.plot:
         plot_curves(predictions, arguments.plot, title)
     if plot_worst and arguments.worst:
         plot_worst(predictions, dataset, arguments.worst, title)
-    print(f"{model} ({report['engine']}) on {dataset.address}")
-    print(report_text(report))
-    print(confusion_text(report["confusion"]))
     return 0
 
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..files.terminal import joined
+
 _OF_BUILD = {"onnx": "onnx", "onnxruntime": "onnxruntime", "google": "protobuf", "cv2": "opencv-python"}
 
 
@@ -37,11 +39,18 @@ def train_packages(command: str) -> Iterator[None]:
         ) from None
 
 
+class _OneLine(logging.Formatter):
+    """Names in a warning may hold line feeds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return joined(super().format(record))
+
+
 @contextmanager
 def warnings_on_stderr() -> Iterator[None]:
     """Warnings of edge_ssd as lines on standard error, while the block runs."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("warning: %(message)s"))
+    handler.setFormatter(_OneLine("warning: %(message)s"))
     handler.setLevel(logging.WARNING)
     log = logging.getLogger("edge_ssd")
     log.addHandler(handler)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from ..options import CPU_ENGINES, PRECISIONS
+
+_WHOLE = r"[0-9]{1,9}"  # of no other script, and no more than any library takes
 
 ADDRESS = "VOC or COCO folder, or demo://?seed=S&frames=N"
 
@@ -85,14 +88,14 @@ def add_split_argument(parser: argparse.ArgumentParser) -> None:
 
 def count(text: str) -> int:
     """A whole number of at least 0, for argparse."""
-    if not text.isdecimal():
+    if not re.fullmatch(_WHOLE, text):
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 0, got {text!r}")
     return int(text)
 
 
 def positive(text: str) -> int:
     """A whole number above 0, for argparse."""
-    if not text.isdecimal() or not int(text):
+    if not re.fullmatch(_WHOLE, text) or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
     return int(text)
 

@@ -70,16 +70,15 @@ def add_layout_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Prints the tables; known errors come out as exceptions."""
-    from tqdm import tqdm
-
     from ..datasets import open_dataset
     from ..datasets.analysis.coverage import read_objects
+    from ..files.terminal import progress_bar
     from ..priors import make_priors
 
     plot_coverage = _load_plotter() if arguments.plot else None
     dataset = open_dataset(arguments.data, arguments.split)
     spec, fields = _start(arguments, dataset.class_names)
-    bar = tqdm(range(len(dataset)), desc="read", unit="image", dynamic_ncols=True, leave=False)
+    bar = progress_bar(range(len(dataset)), desc="read", unit="image", leave=False)
     objects = read_objects(dataset, spec.input, bar)
     print(f"{dataset.address}: {len(objects.boxes)} objects")
     coverage = _report(f"boxes of {spec.name}, {len(make_priors(spec))}", objects, spec, fields)

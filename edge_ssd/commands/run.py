@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import unquote
 
+from ..files.terminal import joined
 from ..models import DEMO_MODEL
 from ..options import MEMORY_MODES, WAITS
 from . import new_parser
@@ -103,7 +104,6 @@ class WrongUse(ValueError):
 
 def main(arguments: argparse.Namespace) -> int:
     """Runs; returns the exit code. Known errors come out as exceptions."""
-    _quiet_libraries()
     from ..options import UnknownClass
 
     address = arguments.camera if arguments.camera is not None else arguments.source
@@ -112,7 +112,7 @@ def main(arguments: argparse.Namespace) -> int:
         _check_outputs(outputs, address)
         detector = _load_detector(arguments)
     except (UnknownClass, WrongUse) as error:
-        print(f"edge-ssd run: error: {error}", file=sys.stderr)
+        print(f"edge-ssd run: error: {joined(str(error))}", file=sys.stderr)
         return 2
     targets = [*outputs, *(["window"] if arguments.show else [])]
     if importlib.util.find_spec("cv2"):  # a GPU's frames may come without it
@@ -195,6 +195,7 @@ def _check_outputs(outputs, address):
     """
     from ..sinks import kind_of_output
     from ..sinks.partial import cut_off_path, partial_path
+    from ..sources.address import without_login
 
     source = _place(unquote(address.removeprefix("file://")) if address.startswith("file://") else address)
     places = [target if target in ("-", "null") else _place(target) for target in outputs]
@@ -204,24 +205,18 @@ def _check_outputs(outputs, address):
         except ValueError as error:
             raise WrongUse(f"--output {error}") from None
         if places.count(place) > 1:
-            raise WrongUse(f"--output {target}: given twice")
+            raise WrongUse(f"--output {without_login(target)}: given twice")
         recorded = (str(partial_path(place)), str(cut_off_path(place))) if kind == "video" else ()
         if source in (place, *recorded) or (os.path.isfile(place) and os.path.dirname(place) == source):
             raise WrongUse(f"--output {target}: is the source itself, which would be overwritten")
 
 
 def _place(name):
-    return os.path.realpath(os.path.expanduser(name))
+    return os.path.realpath(os.path.expanduser(name.replace("\0", "")))  # a NUL is told by whoever opens it
 
 
 def _files(targets):
     return [target for target in targets if target not in ("-", "null", "window")]
-
-
-def _quiet_libraries():
-    """OpenCV and FFmpeg print their own view of every failure; ours is one line. The user's setting wins."""
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..files.terminal import joined
 from ..spec import COLORS, LOC_ORDERS, RESIZE_MODES, SCORE_ACTIVATIONS
 from . import new_parser
 from .options import names_list
@@ -85,5 +86,5 @@ def main(arguments: argparse.Namespace) -> int:
     given = ("color", "mean", "std", "resize", "variance", "loc_order")
     taken = ", ".join(f"{name} {getattr(arguments, name)}" for name in given)
     for guess in [*guesses, f"what the model cannot tell: {taken}"]:
-        print(f"  check {guess}", file=sys.stderr)
+        print(f"  check {joined(guess)}", file=sys.stderr)
     return 0

@@ -11,6 +11,7 @@ from threading import RLock
 from typing import TextIO
 
 from ..detector import Detector
+from ..files.terminal import joined, one_line, printable, short_name, uncleaned
 from ..pipeline import RunStatistics
 from ..sources import Source
 
@@ -35,7 +36,7 @@ class StatusLine(logging.Handler):
         super().__init__(logging.INFO)
         self._showing = RLock()
         self._source = source
-        self._stream = stream or sys.stderr  # None when the program was started without one
+        self._stream = uncleaned(stream or sys.stderr)  # None when the program was started without one
         self._is_terminal = self._stream is not None and self._stream.isatty()
         self._interval_s = _TERMINAL_INTERVAL_S if self._is_terminal else _LOG_INTERVAL_S
         self._next = time.monotonic() + (0 if self._is_terminal else self._interval_s)
@@ -46,7 +47,7 @@ class StatusLine(logging.Handler):
         if time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self._interval_s
-        text = status_text(statistics, self._source)
+        text = printable(status_text(statistics, self._source))
         if not self._is_terminal:
             self.show(text)
             return
@@ -58,6 +59,7 @@ class StatusLine(logging.Handler):
 
     def show(self, text: str) -> None:
         """Prints whole lines, above the status line."""
+        text = printable(text)
         with self._showing:
             if self._shown:
                 self._write(f"\r{_ERASE_REST}{text}\n{self._shown}")
@@ -65,7 +67,7 @@ class StatusLine(logging.Handler):
                 self._write(f"{text}\n")
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.show(self.format(record))
+        self.show(joined(self.format(record)))
 
     def clear(self) -> None:
         """Takes the line off the terminal."""
@@ -106,7 +108,7 @@ def status_text(statistics: RunStatistics, source: Source) -> str:
 
 
 def _detections_shown(result, at_most=4):
-    found = [f"{result.class_names[label]} {score:.2f}" for _, score, label in result.detections]
+    found = [f"{short_name(result.class_names[label])} {score:.2f}" for _, score, label in result.detections]
     rest = f" +{len(found) - at_most}" if len(found) > at_most else ""
     return (", ".join(found[:at_most]) + rest) or "nothing"
 
@@ -118,9 +120,9 @@ def summary_text(
     lines = [
         f"{statistics.frames} frames in {statistics.seconds:.1f} s: {statistics.fps:.1f} FPS"
         + (" (stopped)" if stopped else ""),
-        f"  model     {detector.spec.name}, {detector.description}",
+        f"  model     {short_name(detector.spec.name)}, {one_line(detector.description)}",
         *([f"  precision {_BF16_NOTE}"] if detector.precision == "bf16" else []),
-        f"  source    {source.address}, policy {source.policy}: {source.dropped} dropped, "
+        f"  source    {one_line(source.address)}, policy {source.policy}: {source.dropped} dropped, "
         f"{source.skipped} skipped, opened again {source.reopened} times",
     ]
     if statistics.frames:
@@ -130,7 +132,7 @@ def summary_text(
         for stage, stats in statistics.stage_ms.items():
             note = f"   since the {statistics.timestamp_source} time stamp" if stage == "age" else ""
             lines.append(f"  {stage:11s}" + "".join(f"{v:9.2f}" for v in stats.percentiles()) + note)
-    found = ", ".join(f"{name} {count}" for name, count in statistics.detections.most_common(8))
+    found = ", ".join(f"{short_name(name)} {count}" for name, count in statistics.detections.most_common(8))
     lines.append(f"  detections  {found or 'none'}")
-    lines += [f"  written to  {output}" for output in outputs]
+    lines += [f"  written to  {one_line(output)}" for output in outputs]
     return "\n".join(lines)

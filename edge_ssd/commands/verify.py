@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files.terminal import joined, one_line
 from . import new_parser
 from .options import add_precision_argument, add_threads_argument, add_trust_arguments, positive
 
@@ -88,7 +89,7 @@ def main(arguments: argparse.Namespace) -> int:
             f"{truth.path} --precision fp16 --runtime cpu, or name one: edge-ssd verify {arguments.model} FORM"
         ]
     if wrong:
-        print(f"error: {'; '.join(wrong)}", file=sys.stderr)
+        print(f"error: {joined('; '.join(wrong))}", file=sys.stderr)
     return 1 if wrong else 0
 
 
@@ -126,13 +127,13 @@ def _compare_all(
             # A broken file is one everywhere; the rest is this machine's.
             is_broken = isinstance(error, (FileNotFoundError, ValueError))
             if is_broken and not isinstance(error, EngineMismatch):
-                print(f"{path.name}: FAILS: {error}")
+                print(joined(f"{path.name}: FAILS: {error}"))
                 said = str(error) if path.name in str(error) else f"{path.name} fails: {error}"
                 wrong += [said] if said not in wrong else []
                 continue
             if named:
                 raise
-            print(f"{path.name}: not compared: {error}")
+            print(joined(f"{path.name}: not compared: {error}"))
             continue
         wrong += _print_variant(variant, differences)
         variant.backend.close()
@@ -142,7 +143,7 @@ def _compare_all(
 
 def _print_variant(variant: Variant, differences: Sequence[Difference]) -> list[str]:
     """Prints the rows of one variant; returns [what departs first], or []."""
-    print(f"{variant.path.name} ({variant.precision}, {variant.backend.engine.description})")
+    print(one_line(f"{variant.path.name} ({variant.precision}, {variant.backend.engine.description})"))
     for difference in differences:
         mark = "DEPARTS" if difference.departs else "ok"
         print(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ..files import StrPath
+from ..sources.address import without_login
 from .dataset import Dataset, Truth
 
 __all__ = ["Dataset", "Truth", "open_dataset"]
@@ -43,7 +44,7 @@ def _kind_of(address: str) -> Callable[[str, str, tuple[str, ...]], Dataset]:
     folder = Path(address)
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{address}: no such folder; expected a VOC or COCO folder, or demo://?frames=N"
+            f"{without_login(address)}: no such folder; expected a VOC or COCO folder, or demo://?frames=N"
         )
     if (folder / "Annotations").is_dir():
         from .voc import VocDataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from .. import limits
 from ..files import StrPath, replacing
+from ..files.json_fields import finite_number, finite_numbers, read_json, shown, whole_number
 from .dataset import Annotation, Finding
 from .folder import FolderDataset
 
 # What is kept of the annotation file, which may be hundreds of megabytes in each process: no polygons, no captions.
 _IMAGE_ENTRIES = ("id", "file_name", "height", "width")
 _NO_OBJECTS = np.empty((0, 7))
+_NUMBERS = frozenset({int, float})
 
 
 class CocoDataset(FolderDataset):
@@ -31,7 +35,7 @@ class CocoDataset(FolderDataset):
     def __init__(self, folder: StrPath, split: str = "", class_names: Sequence[str] = ()) -> None:
         folder = Path(folder)
         self._file = _annotation_file(folder, split)
-        content = _read_json(self._file)
+        content = _read_content(self._file)
         categories = sorted(content["categories"], key=_by_id)
         self._category_names = tuple(category["name"] for category in categories)
         self._images = [
@@ -55,16 +59,16 @@ class CocoDataset(FolderDataset):
         try:
             if image["id"] in self._wrong:
                 raise ValueError(self._wrong[image["id"]])
-            size = int(image["height"]), int(image["width"])
-        except (KeyError, TypeError, ValueError) as error:
+            size = whole_number(image["height"], "height"), whole_number(image["width"], "width")
+            objects = self._objects.get(image["id"], _NO_OBJECTS)
+            boxes = objects[:, :4].copy()
+            boxes[:, 2:] += boxes[:, :2]  # x y w h
+            names = tuple(self._category_names[number] for number in objects[:, 5].astype(int))
+            return Annotation(boxes, names, objects[:, 6].astype(bool), size)
+        except (KeyError, ValueError) as error:
             raise ValueError(
-                f"{self._file}: image {image['id']}: an entry is missing or wrong: {error}"
+                f"{self._file}: image {shown(image['id'])}: an entry is missing or wrong: {error}"
             ) from None
-        objects = self._objects.get(image["id"], _NO_OBJECTS)
-        boxes = objects[:, :4].copy()
-        boxes[:, 2:] += boxes[:, :2]  # x y w h
-        names = tuple(self._category_names[number] for number in objects[:, 5].astype(int))
-        return Annotation(boxes, names, objects[:, 6].astype(bool), size)
 
     def areas(self, index: int) -> np.ndarray:
         """(N,) float64: `area` of the file, mostly that of the mask, as COCO's own scoring takes it."""
@@ -77,7 +81,8 @@ class CocoDataset(FolderDataset):
         problems += [
             (
                 index,
-                f"{self._file}: image {image.get('file_name')}: its id {image['id']!r} is there more than once",
+                f"{self._file}: image {image.get('file_name')!s:.200}: its id {_shown_id(image['id'])} is there more "
+                "than once",
             )
             for index, image in enumerate(self._images)
             if counts[image["id"]] > 1
@@ -91,13 +96,14 @@ class CocoDataset(FolderDataset):
         """Of annotations that would vanish. strays: image_ids that no image has.   known: ids of the images."""
         as_text = {str(key): key for key in known}
         stray = next((key for key in strays if str(key) in as_text), strays[0])
-        text = f"{self._file}: annotations of {len(strays)} images that it does not list, such as image_id {stray!r}"
+        text = f"{self._file}: annotations of {len(strays)} images that it does not list, such as image_id "
+        text += _shown_id(stray)
         if str(stray) in as_text:
-            text += f"; the images have {as_text[str(stray)]!r}: expected the same type"
+            text += f"; the images have {_shown_id(as_text[str(stray)])}: expected the same type"
         return text
 
     def write_part(self, indices: Sequence[int], path: StrPath) -> None:
-        content = _read_json(self._file)
+        content = _read_content(self._file)
         everything = sorted(content["images"], key=_by_id)
         # Below the data set's folder, so that they are found under whatever name the part has.
         names = [self._image_path(i).relative_to(self._folder).as_posix() for i in indices]
@@ -108,14 +114,27 @@ class CocoDataset(FolderDataset):
             "images": images,
             "annotations": [item for item in content["annotations"] if item["image_id"] in kept],
         }
+        try:
+            text = json.dumps(part)
+        except RecursionError:
+            raise ValueError(f"{self._file}: nested too deeply to be written again") from None
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(part) + "\n", encoding="utf-8")
+            temporary.write_text(text + "\n", encoding="utf-8")
 
     def _image_path(self, index: int) -> Path:
-        name = PurePosixPath(str(self._images[index].get("file_name", "")))
-        if name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"{self._file}: file_name: expected a path below the images' folder, got {name}")
-        return self._image_folder / name
+        image = self._images[index]
+        name = image.get("file_name")
+        if not _is_name(name):
+            found = shown(name) if "file_name" in image else "none"
+            raise ValueError(
+                f"{self._file}: image {shown(image['id'])}: file_name: expected a path, got {found}"
+            )
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise ValueError(
+                f"{self._file}: file_name: expected a path below the images' folder, got {name!s:.200}"
+            )
+        return self._image_folder / path
 
 
 def _annotation_file(folder: Path, split: str) -> Path:
@@ -147,30 +166,88 @@ def _group_objects(annotations, numbers):
     objects, wrong = {}, {}
     for item in annotations:
         try:
-            x, y, width, height = map(float, item["bbox"])
-            area = float(item.get("area", width * height))
-            row = x, y, width, height, area, numbers[item["category_id"]], bool(item.get("iscrowd", 0))
-        except (KeyError, TypeError, ValueError) as error:
+            row = _row(item, numbers)
+        except (KeyError, ValueError) as error:
             wrong.setdefault(item["image_id"], str(error))
         else:
             objects.setdefault(item["image_id"], []).append(row)
     return {key: np.array(rows, np.float64) for key, rows in objects.items()}, wrong
 
 
+def _row(item: dict[str, Any], numbers: dict[Any, int]) -> tuple[float, ...]:
+    """An annotation as `_group_objects` keeps it. Raises KeyError, or ValueError naming the entry."""
+    bbox = item["bbox"]
+    # There are a million of them: what is usual is told by their types at once, the rest one by one.
+    if not (type(bbox) is list and len(bbox) == 4 and _NUMBERS.issuperset(map(type, bbox))):
+        bbox = finite_numbers(bbox, "bbox", 4)
+    x, y, width, height = bbox
+    area = item.get("area", width * height)
+    try:
+        row = (
+            float(x),
+            float(y),
+            float(width),
+            float(height),
+            float(area if type(area) in _NUMBERS else "nan"),
+        )
+        is_finite = math.isfinite(sum(row))
+    except OverflowError:  # a whole number beyond any float
+        is_finite = False
+    if not is_finite:
+        finite_numbers(bbox, "bbox", 4)
+        finite_number(area, "area")
+        raise ValueError("bbox: its numbers are too large")
+    category, crowd = item["category_id"], item.get("iscrowd", 0)
+    if not _is_id(category) or category not in numbers:
+        raise ValueError(f"category_id: expected one of the categories' ids, got {shown(category)}")
+    if not isinstance(crowd, int) or crowd not in (0, 1):
+        raise ValueError(f"iscrowd: expected 0 or 1, got {shown(crowd)}")
+    return *row, numbers[category], crowd
+
+
 def _image_folder(folder: Path, split: str, images: list[dict[str, Any]]) -> Path:
     """The first of the usual places that has one of the first images; the first that exists where none has."""
     places = [folder / "images" / split, folder / split, folder / "images", folder]
     places = [place for place in places if place.is_dir()]
-    names = [str(image.get("file_name", "")) for image in images[:10]]
-    found = (place for place in places if any(name and (place / name).is_file() for name in names))
+    names = [image["file_name"] for image in images[:10] if _is_name(image.get("file_name"))]
+    found = (place for place in places if any(_exists(place / name) for name in names))
     return next(found, places[0])
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _exists(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from None
+        return path.is_file()
+    except OSError:  # a name that is too long
+        return False
+
+
+def _is_name(value: object) -> bool:
+    """Whether a file may be called so: a text that a file system can take."""
+    return isinstance(value, str) and value != "" and "\0" not in value and _is_unicode(value)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON can hold halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_id(value: object) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _shown_id(value: object) -> str:
+    """An id as an error quotes it: '7' is no 7."""
+    return repr(value) if len(repr(value)) <= 60 else shown(value)
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    content = read_json(path, limits.MOST_ANNOTATION_BYTES)
     needed = {"images": ("id",), "annotations": ("image_id",), "categories": ("id", "name")}
     for key, entries in needed.items():
         items = content.get(key) if isinstance(content, dict) else None
@@ -179,10 +256,16 @@ def _read_json(path: Path) -> dict[str, Any]:
         for item in items:
             if not isinstance(item, dict) or any(entry not in item for entry in entries):
                 raise ValueError(
-                    f"{path}: {key}: expected objects with {', '.join(entries)}, got {item!r:.80}"
+                    f"{path}: {key}: expected objects with {', '.join(entries)}, got {shown(item)}"
                 )
-            if not isinstance(item[entries[0]], (int, float, str)):
+            if not _is_id(item[entries[0]]):
                 raise ValueError(
-                    f"{path}: {key}: {entries[0]}: expected a number or a text, got {item[entries[0]]!r:.80}"
+                    f"{path}: {key}: {entries[0]}: expected a number or a text, got {shown(item[entries[0]])}"
                 )
+    for item in content["categories"]:
+        name = item["name"]
+        if not isinstance(name, str) or not name or not _is_unicode(name):
+            raise ValueError(
+                f"{path}: categories: {shown(item['id'])}: name: expected a text, got {shown(name)}"
+            )
     return content

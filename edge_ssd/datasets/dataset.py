@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import limits
 from ..files import StrPath
 
 # Of an image, or of the set as a whole (None): what is wrong or odd.
@@ -38,12 +39,19 @@ class Annotation:
 
     boxes: (N, 4) float64 corners in pixels of the image.   names: tuple of N class names.
     difficult: (N,) bool.   image_size: (height, width), pixels.
+    Raises ValueError for more objects or longer sides than any image has.
     """
 
     boxes: np.ndarray
     names: tuple[str, ...]
     difficult: np.ndarray
     image_size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if max(self.image_size) > limits.MOST_IMAGE_SIDE:
+            raise ValueError(f"size: expected sides of at most {limits.MOST_IMAGE_SIDE} pixels")
+        if len(self.boxes) > limits.MOST_OBJECTS:
+            raise ValueError(f"expected at most {limits.MOST_OBJECTS} objects, got {len(self.boxes)}")
 
 
 class Dataset(ABC):
@@ -124,9 +132,11 @@ class Dataset(ABC):
     def truth(self, index: int) -> Truth:
         """The Truth of an image, its boxes clipped to the image.
 
-        Raises what `annotation` raises, and ValueError for an unknown class.
+        Raises what `annotation` raises, and ValueError for an unknown class and a box that is not finite.
         """
         found = self.annotation(index)
+        if not np.isfinite(found.boxes).all():
+            raise ValueError(f"{self.image_name(index)}: a box is not finite")
         height, width = found.image_size
         boxes = np.clip(found.boxes, 0, (width, height, width, height)).astype(np.float32)
         try:

@@ -40,7 +40,8 @@ class FolderDataset(Dataset):
             return read_image(self._image_path(index), turned=False)
         except (ValueError, FileNotFoundError) as error:
             # The check of headers before a training does not decode: this is the first to see a broken middle.
-            raise type(error)(f"{error}; `{self._command}` names every such file") from error
+            kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+            raise kind(f"{error}; `{self._command}` names every such file") from error
 
     def findings(self, indices: Iterable[int] | None = None) -> tuple[list[Finding], list[Finding]]:
         return inspect(self, self._image_path, indices)

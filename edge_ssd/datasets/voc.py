@@ -9,13 +9,16 @@ from xml.parsers import expat
 
 import numpy as np
 
-from ..files import IMAGE_SUFFIXES, StrPath, replacing
+from .. import limits
+from ..files import IMAGE_SUFFIXES, StrPath, read_file, replacing
 from ..files.image import read_image_size
 from .dataset import Annotation
 from .folder import FolderDataset
 
 # A class's list has a second column: the class is not there, there but difficult, there.
 _PRESENCE = ("-1", "0", "1")
+# Elements inside each other; annotation/object/part/bndbox/xmin are five.
+_DEEPEST = 100
 
 
 class VocDataset(FolderDataset):
@@ -42,6 +45,7 @@ class VocDataset(FolderDataset):
         stem = self._stems[index]
         path = self._annotations.get(stem)
         if path is None:
+            self._check_name(stem)
             raise FileNotFoundError(f"{self._folder / 'Annotations' / stem}.xml: no such file")
         found = read_voc_xml(path)
         if min(found.image_size) < 1:  # some tools write no size, or 0
@@ -55,7 +59,16 @@ class VocDataset(FolderDataset):
 
     def _image_path(self, index: int) -> Path:
         stem = self._stems[index]
+        if stem not in self._images:
+            self._check_name(stem)
         return self._images.get(stem, self._folder / "JPEGImages" / f"{stem}.jpg")
+
+    def _check_name(self, stem: str) -> None:
+        """Raises ValueError for a name of a list that would leave the folder."""
+        if set(stem) & set("/\\\0"):
+            raise ValueError(
+                f"{self._folder}, a list: expected names of images in JPEGImages, got {stem!r:.80}"
+            )
 
     def _own_class_names(self) -> tuple[str, ...]:
         listed = self._folder / "classes.txt"
@@ -66,7 +79,7 @@ class VocDataset(FolderDataset):
         for path in self._annotations.values():
             try:
                 names.update(read_voc_xml(path).names)
-            except ValueError:
+            except (ValueError, OSError):
                 continue  # `check` names it
         return tuple(sorted(names))
 
@@ -99,8 +112,9 @@ def _without_suffix(name: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
+    content = read_file(path, limits.MOST_LIST_BYTES)
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
 
@@ -109,29 +123,49 @@ def read_voc_xml(path: StrPath) -> Annotation:
     """The Annotation in a VOC XML file; its size is (0, 0) where the file says none.
 
     VOC counts pixels from 1 and includes the last: x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax.
-    Raises ValueError naming the file and what is wrong.
+    Raises FileNotFoundError, and ValueError naming the file and what is wrong.
     """
+    content = read_file(path, limits.MOST_XML_BYTES)
     try:
-        root = _parse_xml(Path(path).read_bytes())
+        root = _parse_xml(content)
         objects = root.findall("object")
         boxes = np.array([_read_box(item) for item in objects], np.float64).reshape(-1, 4)
         names = tuple(_text(item, "name") for item in objects)
         difficult = np.array([item.findtext("difficult", "0").strip() == "1" for item in objects], bool)
         height, width = (int(float(root.findtext(f"size/{side}", "0") or 0)) for side in ("height", "width"))
-    except (ValueError, OverflowError, expat.ExpatError) as error:
+        return Annotation(boxes - (1, 1, 0, 0), names, difficult, (height, width))
+    # LookupError: of an encoding that Python does not have, or that is none of texts.
+    except (ValueError, OverflowError, LookupError, expat.ExpatError) as error:
         raise ValueError(f"{path}: {error}") from None
-    return Annotation(boxes - (1, 1, 0, 0), names, difficult, (height, width))
 
 
 def _parse_xml(data: bytes) -> Element:
-    """The root element. A document type is refused: with it, a small file can expand to gigabytes."""
+    """The root element. A document type is refused: with it, a small file can expand to gigabytes.
+
+    Of the standard library, and not by defusedxml: refusing every document type is one line, and leaves nothing that
+    the latter would refuse.
+    """
     parser, builder = expat.ParserCreate(), TreeBuilder()
+    depth = 0
 
     def refuse(*_):
         raise ValueError("a document type (<!DOCTYPE) has no place in an annotation; remove it")
 
     parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler, parser.EndElementHandler = builder.start, builder.end
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError("nested too deeply for an annotation")
+        builder.start(name, attributes)
+
+    def end(name: str) -> None:
+        nonlocal depth
+        depth -= 1
+        builder.end(name)
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.CharacterDataHandler = builder.data
     parser.Parse(data, True)
     return builder.close()

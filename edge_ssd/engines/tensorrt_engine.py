@@ -166,7 +166,7 @@ class TensorRtEngine:
         if engine is None:
             raise ValueError(
                 f"{self._path}: TensorRT cannot load this plan{take_reason(self._trt)}. "
-                f"Rebuild it here: {manifest.command}"
+                f"Rebuild it here: {manifest.rebuild_command}"
             )
         return runtime, engine
 

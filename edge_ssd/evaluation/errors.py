@@ -10,6 +10,7 @@ import numpy as np
 from ..boxes import iou_matrix
 from ..datasets import Truth
 from ..detections import Detections
+from ..files.terminal import short_name
 from .predictions import Predictions
 
 # What `run` shows by default.
@@ -90,7 +91,8 @@ def confusion_text(report: dict[str, Any]) -> str:
     order = np.argsort(-wrong, axis=None, kind="stable")[:_SHOWN]
     for row, column in zip(*np.unravel_index(order, wrong.shape)):
         if wrong[row, column]:
-            lines.append(f"{wrong[row, column]:6d}  {report['rows'][row]} -> {report['columns'][column]}")
+            names = short_name(report["rows"][row]), short_name(report["columns"][column])
+            lines.append(f"{wrong[row, column]:6d}  {names[0]} -> {names[1]}")
     return "\n".join(lines)
 
 

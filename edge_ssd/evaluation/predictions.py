@@ -10,6 +10,7 @@ import numpy as np
 
 from ..datasets import Dataset, Truth
 from ..detections import Detections
+from ..files.terminal import progress_bar
 
 # Gives what is in a (H, W, 3) uint8 BGR image.
 Detect = Callable[[np.ndarray], Detections]
@@ -100,7 +101,6 @@ def _shown(indices: Iterable[int], progress: bool) -> Iterable[int]:
     if not progress:
         return indices
     try:
-        from tqdm import tqdm
+        return progress_bar(indices, desc="evaluate", unit="image")
     except ImportError:  # a bar is no reason to stop
         return indices
-    return tqdm(indices, desc="evaluate", unit="image", dynamic_ncols=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..files.terminal import short_name
 from .predictions import Predictions
 from .voc import area_ap, eleven_point_ap, precision_recall
 
@@ -80,14 +81,15 @@ def _plain(value: Any) -> Any:
 
 def report_text(report: dict[str, Any]) -> str:
     """The report as a table for people."""
-    width = max(8, *(len(name) for name in report["classes"]))
+    rows = [(short_name(name), values) for name, values in report["classes"].items()]
+    width = max([8, *(len(name) for name, _ in rows)])
     columns = ("AP", "AP50", "VOC_AP50_11point", "VOC_AP50_area", "boxes", "difficult", "detections")
     lines = [
         f"{report['images']} images, {report['boxes']} boxes ({report['difficult']} difficult), "
         f"{report['detections']} detections",
         f"{'class':{width}}" + "".join(f"{name.replace('VOC_AP50_', 'VOC '):>12}" for name in columns),
     ]
-    for name, values in [*report["classes"].items(), ("all", report)]:
+    for name, values in [*rows, ("all", report)]:
         lines.append(f"{name:{width}}" + "".join(f"{_shown(values[column]):>12}" for column in columns))
     for names in (_COCO_AP[2:], _COCO_AR):
         lines.append(", ".join(f"{name.replace('_', ' ')} {_shown(report[name])}" for name in names))

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..datasets import Dataset
-from ..files import StrPath, replacing
+from ..files import StrPath
+from ..files.plot_file import plot_file, plot_name, plot_title
 from .errors import SCORE_THRESHOLD, badness
 from .predictions import Predictions
 
@@ -27,26 +27,34 @@ def plot_worst(predictions: Predictions, dataset: Dataset, path: StrPath, title:
     points = np.array([badness(*pair) for pair in zip(predictions.truths, predictions.detections)])
     worst = [int(i) for i in np.argsort(-points, kind="stable")[:COUNT] if points[i] > 0]
     rows = max(1, math.ceil(len(worst) / _COLUMNS))
-    figure = Figure(figsize=(4 * _COLUMNS, 4.2 * rows), layout="constrained")
-    figure.suptitle(f"{title}\ngreen: truth; red: detected; {len(worst)} worst of {len(points)} images")
-    axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-    for axis in axes:
-        axis.axis("off")
-    for axis, index in zip(axes, worst):
-        _draw(axis, dataset, predictions, index)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=75, format="png")
+    legend = f"green: truth; red: detected; {len(worst)} worst of {len(points)} images"
+    with plot_file(path, dpi=75, figsize=(4 * _COLUMNS, 4.2 * rows), layout="constrained") as figure:
+        figure.suptitle(f"{plot_title(title)}\n{legend}")
+        axes = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        for axis in axes:
+            axis.axis("off")
+        for axis, index in zip(axes, worst):
+            _draw(axis, dataset, predictions, index)
 
 
 def _draw(axis: Axes, dataset: Dataset, predictions: Predictions, index: int) -> None:
     truth, found = predictions.truths[index], predictions.detections[index]
     height, width = truth.image_size
     axis.imshow(dataset.image(index)[..., ::-1], extent=(0, width, height, 0))
-    axis.set_title(dataset.image_name(index).rsplit("/", 1)[-1], fontsize=8)
+    axis.set_title(plot_name(dataset.image_name(index).rsplit("/", 1)[-1]), fontsize=8)
     for box, label, difficult in zip(truth.boxes, truth.labels, truth.difficult):
-        _draw_box(axis, box, predictions.class_names[label], "#00c800", ":" if difficult else "-", "bottom")
+        _draw_box(
+            axis,
+            box,
+            plot_name(predictions.class_names[label]),
+            "#00c800",
+            ":" if difficult else "-",
+            "bottom",
+        )
     for box, score, label in found[found.scores > SCORE_THRESHOLD]:
-        _draw_box(axis, box, f"{predictions.class_names[label]} {score:.2f}", "#ff2020", "-", "top")
+        _draw_box(
+            axis, box, f"{plot_name(predictions.class_names[label])} {score:.2f}", "#ff2020", "-", "top"
+        )
 
 
 def _draw_box(axis, box, text, color, style, place):

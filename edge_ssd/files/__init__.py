@@ -29,6 +29,16 @@ def user_cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
 
 
+def user_path(name: StrPath) -> Path:
+    """The path that a user gave, with ~ and ~NAME as home folders. Raises ValueError where nobody has that name."""
+    if "\0" in str(name):
+        raise ValueError(f"{str(name)!r}: expected a path, which has no NUL")
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{name}: there is no such user, or no home folder") from None
+
+
 # Of a file that is being written: NAME.RANDOM.tmp. Whoever writes it holds a lock on it; what has no lock was left
 # behind by a process that is gone.
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp")

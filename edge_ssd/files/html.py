@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from .terminal import printable
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --good: #1a7f37; --bad: #cf222e; }
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; }
@@ -26,8 +28,8 @@ svg, img { max-width: 100%; height: auto; } img { background: #fff; }
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """A whole page. title: text, its heading too.   parts: HTML."""
-    return (
+    """A whole page. title: text, its heading too.   parts: HTML. Control characters are written out."""
+    return printable(
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{escape(title)}</title>\n'
         f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{escape(title)}</h1>\n"

@@ -9,16 +9,33 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..files import StrPath, replacing
-from ..files.json_fields import BadKey, check_keys, check_type, inside, whole_numbers
+from ..files.json_fields import (
+    BadKey,
+    check_keys,
+    check_type,
+    inside,
+    read_json,
+    shown,
+    text_of,
+    whole_numbers,
+)
+from ..files.terminal import one_line
 from ..spec import SsdSpec
 
 FORMAT = "edge_ssd-engine/1"
+
+# What a manifest may say; each is far above what there is.
+_PRECISIONS = ("fp32", "fp16", "int8")
+_VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,40}")
+_MOST_ROWS, _MOST_BATCH, _MOST_CAPABILITY, _MOST_BYTES = 64, 1 << 20, 9999, 1 << 50
 
 FLAVOURS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 _SUFFIXES = {"tensorrt": ".engine", "tensorrt_rtx": ".rtx.engine"}
@@ -55,7 +72,8 @@ class Manifest:
     onnx: name of the file that was compiled, which lies beside the engine; source: of the model it came
     from.   *_sha256: of those files, of the calibration table ("" without one), and of the plan.
     version_compatible, hardware_compatible: whether TensorRT was asked for such a plan.
-    workspace_bytes: limit given to the builder; 0: TensorRT's own.   command: what built it.
+    workspace_bytes: limit given to the builder; 0: TensorRT's own.
+    command: what built it, as whoever wrote the manifest says: never shown as advice, see `rebuild_command`.
     """
 
     flavour: str
@@ -83,6 +101,29 @@ class Manifest:
         """Compute capabilities that the plan is for."""
         own = self.compute_capability
         return self.targets or (() if own is None else (own,))
+
+    @property
+    def rebuild_command(self) -> str:
+        """The command that builds such an engine from its model, made of the fields that were checked."""
+        # A name that begins with a dash would be an option.
+        source = f"./{self.source}" if self.source.startswith("-") else self.source
+        words = ["edge-ssd", "build", source, "--precision", self.precision]
+        if self.calibration_sha256:
+            words += ["--calibration", "IMAGES"]
+        if self.flavour == "tensorrt_rtx":
+            words += ["--runtime", "rtx"]
+        if self.batch != (1, 1, 1):
+            words += ["--batch", *map(str, self.batch)]
+        if self.workspace_bytes:
+            words += ["--workspace-gib", f"{self.workspace_bytes / 2**30:g}"]
+        for name in ("version_compatible", "hardware_compatible"):
+            words += [f"--{name.replace('_', '-')}"] * getattr(self, name)
+        return shlex.join(words)
+
+    @property
+    def batch(self) -> tuple[int, int, int]:
+        """(min, opt, max) batch over all profiles, as it was asked for."""
+        return (self.profiles[0][0], *self.profiles[-1][1:])
 
 
 @dataclass(frozen=True)
@@ -127,8 +168,8 @@ def manifest_path(engine_path: StrPath) -> Path:
 def read_manifest(engine_path: StrPath) -> EngineFile:
     """The EngineFile beside an engine.
 
-    Raises FileNotFoundError when the engine or its manifest is not there, ValueError when the manifest
-    is damaged, naming the key.
+    Raises FileNotFoundError when the engine or its manifest is not there, ValueError naming the file and the key when
+    the manifest is damaged, or no manifest.
     """
     engine_path = Path(engine_path)
     path = manifest_path(engine_path)
@@ -139,10 +180,10 @@ def read_manifest(engine_path: StrPath) -> EngineFile:
             f"{path}: no manifest beside {engine_path.name}, so nothing says what it was built for. "
             "Copy it from where the engine was built, or build it again: edge-ssd build M.onnx"
         )
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         spec, manifest = _parsed(content)
-    except (ValueError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     object.__setattr__(spec, "folder", str(path.parent))
     return EngineFile(spec, manifest)
@@ -223,17 +264,20 @@ def _advice(manifest: Manifest, engine_path: Path) -> str:
     folder = engine_path.parent
     if (folder / manifest.onnx).is_file() and not (folder / manifest.source).is_file():
         return f"rebuild it here: edge-ssd build {shlex.quote(str(engine_path))}"
-    return f"rebuild it here: {manifest.command}"
+    return f"rebuild it here: {manifest.rebuild_command}"
 
 
 def _parsed(content: Any) -> tuple[SsdSpec, Manifest]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else content
-        raise BadKey("format", f"expected {FORMAT!r}, got {str(found)[:60]!r}")
+        raise BadKey("format", f"expected {FORMAT!r}, got {_quoted(found)}")
     for key in ("spec", "manifest"):
         if not isinstance(content.get(key), dict):
             raise BadKey(key, "missing")
-    spec = SsdSpec.from_json(json.dumps(content["spec"]))
+    try:
+        spec = SsdSpec.from_json(json.dumps(content["spec"]))
+    except RecursionError:
+        raise BadKey("spec", "nested too deeply") from None
     with inside("manifest"):
         return spec, _manifest(content["manifest"])
 
@@ -245,15 +289,50 @@ def _manifest(values: dict[str, Any]) -> Manifest:
         if values[key] is not None or not type_name.endswith("None"):
             check_type(values[key], key, {"str": str, "bool": bool, "int": int}.get(type_name, list))
     if values["flavour"] not in FLAVOURS:
-        raise BadKey("flavour", f"expected {' or '.join(FLAVOURS)}, got {values['flavour']!r}")
+        raise BadKey("flavour", f"expected {' or '.join(FLAVOURS)}, got {_quoted(values['flavour'])}")
+    text_of(values["precision"], "precision", _PRECISIONS)
+    if not _VERSION.fullmatch(values["version"]):
+        raise BadKey("version", f"expected a version such as 10.3.0, got {shown(values['version'])}")
+    for key in ("onnx", "source"):
+        _check_file_name(values[key], key)
+    for key in ("engine_bytes", "workspace_bytes"):
+        _check_range([values[key]], key, 0, _MOST_BYTES)
     listed = {"targets": 2, "profiles": 3}
+    for key in listed:
+        if len(values[key]) > _MOST_ROWS:
+            raise BadKey(key, f"expected at most {_MOST_ROWS}, got {len(values[key])}")
     pairs = {
         key: tuple(whole_numbers(row, key, count) for row in values[key]) for key, count in listed.items()
     }
     if not pairs["profiles"]:
         raise BadKey("profiles", "expected at least one")
+    for profile in pairs["profiles"]:
+        _check_range(profile, "profiles", 1, _MOST_BATCH)
     here = values["compute_capability"]
     here = None if here is None else whole_numbers(here, "compute_capability", 2)
+    for capability in (*pairs["targets"], *([] if here is None else [here])):
+        _check_range(capability, "compute_capability", 0, _MOST_CAPABILITY)
     if here is None and not pairs["targets"]:
         raise BadKey("targets", "expected at least one where compute_capability is null")
     return Manifest(**{**values, **pairs, "compute_capability": here})
+
+
+def _quoted(value: object) -> str:
+    return repr(value[:60]) if isinstance(value, str) else shown(value)
+
+
+def _check_range(numbers: Sequence[int], key: str, least: int, most: int) -> None:
+    for number in numbers:
+        if not least <= number <= most:
+            raise BadKey(key, f"expected numbers from {least} to {most}, got {shown(number)}")
+
+
+def _check_file_name(name: str, key: str) -> None:
+    """A name beside the engine, and nothing that a terminal would not show."""
+    if (
+        name in ("", ".", "..")
+        or set(name) & set("/\\")
+        or one_line(name) != name
+        or len(name.encode()) > 255
+    ):
+        raise BadKey(key, f"expected the name of a file, got {shown(name)}")

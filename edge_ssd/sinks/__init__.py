@@ -10,7 +10,8 @@ from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
-from ..files import StrPath
+from ..files import StrPath, user_path
+from ..sources.address import without_login
 from .sink import FrameResult, Sink
 
 __all__ = ["FrameResult", "NullSink", "Sink", "kind_of_output", "open_sink"]
@@ -45,7 +46,7 @@ def open_sink(target: StrPath, fps: float = 0.0, is_live: bool = False) -> Sink:
         from .jsonl import JsonlSink
 
         return JsonlSink(os.fdopen(os.dup(1), "wb", buffering=0), "standard output")
-    return _FILE_SINKS[kind](Path(target).expanduser(), fps, is_live)
+    return _FILE_SINKS[kind](user_path(target), fps, is_live)
 
 
 def kind_of_output(target: StrPath) -> str:
@@ -55,16 +56,16 @@ def kind_of_output(target: StrPath) -> str:
     """
     if isinstance(target, str) and target in ("-", "null", "window"):
         return target
-    path = Path(target).expanduser()
+    path = Path(target)
     if not path.suffix or str(target).endswith("/"):
         return "folder"
     for kind, suffixes in _SUFFIXES.items():
         if path.suffix.lower() in suffixes:
             return kind
-    if path.is_dir():
+    if user_path(target).is_dir():
         return "folder"
     known = ", ".join(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
-    raise ValueError(f"{target}: expected an output ending in {known}, or a folder")
+    raise ValueError(f"{without_login(str(target))}: expected an output ending in {known}, or a folder")
 
 
 def _jsonl_sink(path: Path, _fps: float, _is_live: bool) -> Sink:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..detections import Detections
+from ..files.terminal import short_name
 from ..frames import Frame
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -71,7 +72,7 @@ def _draw_label(
     image: np.ndarray, text: str, x: int, y: int, color: tuple[int, int, int], scale: float
 ) -> None:
     """Text on a filled box above (x, y), moved inside where it would leave the image."""
-    text = text.encode("ascii", "replace").decode()  # OpenCV's fonts have nothing else
+    text = short_name(text).encode("ascii", "replace").decode()  # OpenCV's fonts have nothing else
     thickness = max(1, round(scale))
     margin = max(2, round(4 * scale))
     (width, height), below = cv2.getTextSize(text, _FONT, scale, thickness)

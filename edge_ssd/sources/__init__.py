@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..files import IMAGE_SUFFIXES, StrPath
-from .address import is_camera, local_path, scheme_of, with_plain_scheme, without_login
+from .address import check_url, is_camera, local_path, scheme_of, with_plain_scheme, without_login
 from .source import POLICIES, Allocate, Reader, Source
 
 __all__ = ["IMAGE_SUFFIXES", "POLICIES", "Allocate", "Reader", "Source", "open_source"]
@@ -56,6 +56,7 @@ def _opener(address: str, allocate: Allocate | None) -> Callable[[], Reader]:
     if scheme in ("rtsp", "rtsps", "http", "https", "udp", "tcp", "rtmp", "srt"):
         from .video import open_stream
 
+        check_url(address)
         return lambda: open_stream(address, allocate)
     if scheme and scheme != "file":
         known = "demo, v4l2, csi, rtsp, http, https, udp, tcp, rtmp, srt, file"

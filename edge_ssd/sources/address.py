@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
-from ..files import IMAGE_SUFFIXES
+from ..files import IMAGE_SUFFIXES, user_path
 
 _SCHEME = re.compile(r"([a-z0-9]+)://", re.IGNORECASE)
 # A camera's number or device, with options or without.
-_CAMERA = re.compile(r"(\d+|/dev/(video|v4l/).+?)(\?|$)")
-_LOGIN = re.compile(r"(?<=://)[^/?#]*@")
+_CAMERA = re.compile(r"([0-9]+|/dev/(video|v4l/).+?)(\?|$)")
+
+# What cameras and servers call a login in a query, and some in a path (rtsp://CAMERA/user=NAME_password=WORD_...); a
+# key that holds one of these words. Rather too much is hidden than a password shown.
+_SECRET_WORDS = "pass|pwd|psw|token|key|auth|user|usr|login|secret|sign|cred|session|account"
+_SECRET = re.compile(rf".*({_SECRET_WORDS}).*|pw|sid|sig|u|p", re.IGNORECASE)
+_SECRET_IN_PATH = re.compile(
+    rf"((?:^|[/_&;,])[a-z.-]*(?:{_SECRET_WORDS})[a-z.-]*=).*?(?=[/&;]|_[a-z]+=|$)", re.IGNORECASE
+)
+_HIDDEN = "***"
+
+_LONGEST_URL = 4096
 
 
 def scheme_of(address: str) -> str:
@@ -27,8 +37,57 @@ def with_plain_scheme(address: str) -> str:
 
 
 def without_login(address: str) -> str:
-    """The address as it may be shown and logged: a camera's user name and password are left out."""
-    return _LOGIN.sub("", address)
+    """The address as it may be shown and logged: a user name and a password before the host are left out, and values
+    of a query that may be such are hidden."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    if len(rest) > _LONGEST_URL:
+        return f"{scheme}://..."
+    place, mark, query = _without_user(rest).partition("?")
+    host, slash, path = place.partition("/")
+    path = _SECRET_IN_PATH.sub(rf"\1{_HIDDEN}", path)
+    query = "&".join(map(_without_value, query.split("&")))
+    return f"{scheme}{separator}{host}{slash}{path}{mark}{query}"
+
+
+def _without_user(rest: str) -> str:
+    """What follows the scheme, without NAME:PASSWORD@."""
+    authority = re.match(r"[^/?#]*", rest)[0]
+    if "@" in authority:
+        return rest[authority.rindex("@") + 1 :]
+    port = authority.rpartition(":")[2]
+    if ":" in authority and "@" in rest and port and not re.fullmatch(r"[0-9]+|.*\]", port):
+        return rest[
+            rest.rindex("@") + 1 :
+        ]  # a password with one of /?# in it, which should have been escaped
+    return rest
+
+
+def _without_value(part: str) -> str:
+    """A part of a query, KEY=VALUE, of some servers KEY=VALUE;KEY=VALUE: from the first secret value on, hidden."""
+    shown = []
+    for item in part.split(";"):
+        key, equals, _ = item.partition("=")
+        if equals and _SECRET.fullmatch(unquote(key)):
+            return ";".join([*shown, f"{key}={_HIDDEN}"])
+        shown.append(item)
+    return part
+
+
+def check_url(address: str) -> None:
+    """Raises ValueError for a network address that cannot be one, without its login."""
+    shown = without_login(address)
+    if len(address) > _LONGEST_URL:
+        raise ValueError(f"{shown}: expected an address of at most {_LONGEST_URL} characters")
+    if re.search(r"[\x00-\x1f\x7f]", address):
+        raise ValueError(f"{shown}: expected an address without control characters")
+    try:
+        urlsplit(address).port  # noqa: B018 - it is read for its error
+    except ValueError:  # whose text may hold the password
+        raise ValueError(
+            f"{shown}: expected {scheme_of(address)}://HOST or HOST:PORT, with a port up to 65535"
+        ) from None
 
 
 def is_camera(address: str) -> bool:
@@ -39,7 +98,7 @@ def is_camera(address: str) -> bool:
 def local_path(address: str) -> Path:
     """The path of a file or a folder, given as such or as file://..."""
     path = unquote(address[len("file://") :]) if scheme_of(address) == "file" else address
-    return Path(path).expanduser()
+    return user_path(path)
 
 
 def has_all_frames(address: str) -> bool:

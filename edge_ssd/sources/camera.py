@@ -53,15 +53,15 @@ class CameraOptions:
         """
         place, _, query = address.partition("?")
         place = place.removeprefix("v4l2://")
-        if place.isdecimal():
-            place = f"/dev/video{place}"
-        if not re.fullmatch(r"/dev/.+|csi://\d*", place):
+        if re.fullmatch(r"[0-9]{1,6}", place):
+            place = f"/dev/video{int(place)}"
+        if not re.fullmatch(r"/dev/[^\0]+|csi://[0-9]{0,6}", place):
             raise ValueError(f"{address}: expected a camera such as 0, /dev/video0 or csi://0")
         values: dict[str, Any] = {}
         for key, value in parse_qsl(query, keep_blank_values=True):
             if key == "format" and re.fullmatch(r"[A-Za-z0-9]{4}", value):
                 values[key] = value.upper()
-            elif key in ("width", "height", "fps") and value.isdecimal() and int(value) > 0:
+            elif key in ("width", "height", "fps") and re.fullmatch(r"0*[1-9][0-9]{0,5}", value):
                 values[key] = int(value)
             else:
                 raise ValueError(

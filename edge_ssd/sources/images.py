@@ -43,7 +43,7 @@ class ImageFolderReader:
     def __init__(self, folder: StrPath, allocate: Allocate | None = None) -> None:
         self._folder, self._allocate = Path(folder), allocate
         self._paths = sorted(
-            p for p in self._folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+            p for p in self._folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.is_dir()
         )
         if not self._paths:
             raise ValueError(f"{folder}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")

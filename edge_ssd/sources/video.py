@@ -10,6 +10,7 @@ import cv2
 
 from ..files import IMAGE_SUFFIXES, StrPath
 from ..files.image import opencv_name
+from ..files.image_header import check_size
 from ..frames import Frame, now_ns
 from .address import without_login
 from .retrieve import Retriever
@@ -131,7 +132,17 @@ def open_video(path: StrPath, allocate: Allocate | None = None) -> VideoReader:
     # FFmpeg takes a .txt file for the pictures of a text terminal.
     if not capture.isOpened() or capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"ansi"):
         raise ValueError(f"{path}: neither an image nor a video that OpenCV can read; is the file complete?")
+    _check_frame_size(capture, str(path))
     return VideoReader(capture, str(path), is_live=False, allocate=allocate)
+
+
+def _check_frame_size(capture: cv2.VideoCapture, shown: str) -> None:
+    """Raises ValueError for frames that are too large, before one of them is decoded."""
+    try:
+        check_size(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+    except ValueError as error:
+        capture.release()
+        raise ValueError(f"{shown}: {error}") from None
 
 
 def open_stream(address: str, allocate: Allocate | None = None) -> VideoReader:
@@ -146,6 +157,7 @@ def open_stream(address: str, allocate: Allocate | None = None) -> VideoReader:
         raise OSError(
             f"{without_login(address)}: no video stream there. Is the address right, and is the server running?"
         )
+    _check_frame_size(capture, without_login(address))
     is_rtsp = address.startswith("rtsp")
     # FFmpeg does not know the length of a single picture either.
     is_picture = urlsplit(address).path.lower().endswith(IMAGE_SUFFIXES)

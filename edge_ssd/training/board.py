@@ -11,6 +11,7 @@ import numpy as np
 from ..datasets import Dataset
 from ..detector import Detector
 from ..files import StrPath
+from ..files.terminal import short_name
 from ..sinks.annotate import class_color
 from ..spec import SsdSpec
 from .data import Batch, Targets
@@ -84,6 +85,7 @@ def _draw(
     x1, y1, x2, y2 = (round(float(v)) for v in np.asarray(box) * (width, height, width, height))
     cv2.rectangle(picture, (x1, y1), (x2, y2), color, thickness)
     if text:
+        text = short_name(text).encode("ascii", "replace").decode()
         cv2.putText(
             picture, text, (x1, max(10, y1 - 3)), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1, cv2.LINE_AA
         )

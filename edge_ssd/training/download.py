@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from tqdm import tqdm
-
 from .. import limits
 from ..files import StrPath, file_sha256, flush, user_cache_folder
 from ..files.only_writer import only_writer
-from ..files.terminal import printable
+from ..files.terminal import printable, progress_bar
 
 # What is asked, and what a server may lead on to.
 SCHEMES = ("https",)
@@ -181,14 +179,7 @@ def _fetch_once(url: str, part: Path) -> bool:
         _check_space(part, rest)
         with (
             open(part, "ab" if start else "wb") as file,
-            tqdm(
-                desc=part.stem,
-                initial=start,
-                total=start + rest,
-                unit="B",
-                unit_scale=True,
-                dynamic_ncols=True,
-            ) as bar,
+            progress_bar(desc=part.stem, initial=start, total=start + rest, unit="B", unit_scale=True) as bar,
         ):
             came = 0
             while data := response.read(_CHUNK_BYTES):

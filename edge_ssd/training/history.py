@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from matplotlib.figure import Figure
-
 from .. import limits
 from ..files import StrPath, read_file, replacing
 from ..files.json_fields import parse_json
+from ..files.plot_file import plot_file
 
 # What the log and the picture show of each epoch, and of those that were validated.
 _NUMBERS = ("loss", "loss_loc", "loss_conf", "images_per_s", "train_s")
@@ -64,16 +63,16 @@ def epoch_text(metrics: Mapping[str, Any], epochs: int) -> str:
 
 def plot_history(history: Sequence[Mapping[str, Any]], path: StrPath) -> None:
     """Draws loss and AP over the epochs into the PNG `path`."""
-    figure = Figure(figsize=(8, 4), layout="tight")
-    loss_axes, ap_axes = figure.subplots(1, 2)
-    for name in ("loss", "loss_loc", "loss_conf"):
-        loss_axes.plot([m["epoch"] for m in history], [m[name] for m in history], label=name)
-    validated = [m for m in history if "AP" in m]
-    for name in ("AP", "AP50"):
-        ap_axes.plot([m["epoch"] for m in validated], [m[name] for m in validated], label=name, marker=".")
-    for axes, title in ((loss_axes, "training loss"), (ap_axes, "validation")):
-        axes.set(title=title, xlabel="epoch", ylim=(0, None))
-        axes.grid(alpha=0.3)
-        axes.legend()
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+    with plot_file(path, dpi=100, figsize=(8, 4), layout="tight") as figure:
+        loss_axes, ap_axes = figure.subplots(1, 2)
+        for name in ("loss", "loss_loc", "loss_conf"):
+            loss_axes.plot([m["epoch"] for m in history], [m[name] for m in history], label=name)
+        validated = [m for m in history if "AP" in m]
+        for name in ("AP", "AP50"):
+            ap_axes.plot(
+                [m["epoch"] for m in validated], [m[name] for m in validated], label=name, marker="."
+            )
+        for axes, title in ((loss_axes, "training loss"), (ap_axes, "validation")):
+            axes.set(title=title, xlabel="epoch", ylim=(0, None))
+            axes.grid(alpha=0.3)
+            axes.legend()

@@ -23,6 +23,7 @@ from ..engines.torch_engine import TorchEngine
 from ..evaluation import evaluate
 from ..files import StrPath
 from ..files.only_writer import only_writer
+from ..files.terminal import progress_bar, uncleaned
 from ..networks.checkpoint import load_weights, save_checkpoint
 from ..networks.ssd import Ssd
 from ..spec import SsdSpec
@@ -185,7 +186,7 @@ class Trainer:
         history.append(metrics)
         write_metrics(self.folder / "metrics.jsonl", history)
         plot_history(history, self.folder / "curve.png")
-        tqdm.write(epoch_text(metrics, self.options.epochs), file=sys.stderr)
+        tqdm.write(epoch_text(metrics, self.options.epochs), file=uncleaned(sys.stderr))
         if self.board:
             self.board.write_metrics(metrics)
 
@@ -206,7 +207,7 @@ class Trainer:
         self.sampler.epoch = self.epoch
         sums = torch.zeros(2, dtype=torch.float64)
         steps, rate = len(self.loader), 0.0
-        bar = tqdm(
+        bar = progress_bar(
             self.loader,
             desc=f"epoch {self.epoch + 1}/{self.options.epochs}",
             unit="batch",

@@ -13,6 +13,7 @@ import torch
 
 from ..datasets import Dataset, open_dataset
 from ..evaluation.report import load_coco_scorer
+from ..files.terminal import one_line
 from ..networks.checkpoint import load_checkpoint
 from .distributed import leave_processes
 from .history import read_metrics
@@ -115,7 +116,7 @@ def _say_remarks(dataset: Dataset) -> None:
     """Raises ValueError for what is wrong with a data set; prints what only people can judge."""
     for remark in dataset.check() or ():
         if os.environ.get("RANK", "0") == "0":  # torchrun's name for one of several processes
-            print(f"remark: {remark}", file=sys.stderr)
+            print(f"remark: {one_line(remark)}", file=sys.stderr)
 
 
 def _train_options(checkpoint: Mapping[str, Any] | None, given: Mapping[str, Any]) -> TrainOptions:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from ..files import StrPath
+from ..files.terminal import one_line
 from ..networks import ARCHITECTURES, build_model, parse_input_size
 from ..networks.checkpoint import load_checkpoint, read_weights
 from ..networks.ssd import Ssd
@@ -226,4 +227,4 @@ def _asked_for(
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(one_line(text), file=sys.stderr)

@@ -155,6 +155,100 @@ def test_check_names_what_is_wrong_in_a_coco_file(tmp_path, changes, message):
     assert message in str(error.value)
 
 
+_IMAGE = {"id": 7, "file_name": "b.png", "height": 80, "width": 100}
+_BOX = {"image_id": 7, "category_id": 17, "bbox": [0, 0, 9, 9]}
+_HUGE = 10**400
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"categories": [{"id": 17, "name": 64}]}, "categories: 17: name: expected a text, got 64"),
+        ({"categories": [{"id": 17, "name": [[], 2]}]}, "name: expected a text, got [[], 2]"),
+        ({"categories": [{"id": 17, "name": "\ud800"}]}, r'name: expected a text, got "\ud800"'),
+        ({"categories": [{"id": 17, "name": ""}]}, "name: expected a text"),
+        (
+            {"categories": [{"id": True, "name": "cat"}]},
+            "categories: id: expected a number or a text, got true",
+        ),
+        ({"images": [{**_IMAGE, "id": float("nan")}]}, "images: id: expected a number or a text, got nan"),
+        ({"images": [{**_IMAGE, "id": None}]}, "images: id: expected a number or a text, got null"),
+        ({"images": -_HUGE}, "images: expected a list"),
+        (
+            {"images": [{**_IMAGE, "width": float("inf")}]},
+            "image 7: an entry is missing or wrong: width: expected a",
+        ),
+        (
+            {"images": [{**_IMAGE, "width": _HUGE}]},
+            "image 7: an entry is missing or wrong: size: expected sides",
+        ),
+        ({"images": [{**_IMAGE, "width": "100"}]}, 'width: expected a finite number, got "100"'),
+        ({"images": [{**_IMAGE, "width": 0}]}, "width: expected a whole number of at least 1"),
+        ({"images": [{**_IMAGE, "file_name": 64}]}, "image 7: file_name: expected a path, got 64"),
+        ({"images": [{**_IMAGE, "file_name": "\ud800"}]}, "image 7: file_name: expected a path, got"),
+        ({"images": [{**_IMAGE, "file_name": "a\0b"}]}, "image 7: file_name: expected a path, got"),
+        (
+            {"images": [{"id": 7, "height": 80, "width": 100}]},
+            "image 7: file_name: expected a path, got none",
+        ),
+        ({"images": [{**_IMAGE, "file_name": "x" * 5000}]}, "File name too long"),
+        (
+            {"annotations": [{**_BOX, "bbox": [0, 0, 9, _HUGE]}]},
+            "bbox[3]: expected a finite number, got 1000",
+        ),
+        (
+            {"annotations": [{**_BOX, "bbox": [0, 0, 9, float("nan")]}]},
+            "bbox[3]: expected a finite number, got nan",
+        ),
+        ({"annotations": [{**_BOX, "bbox": [0, 0, True, 9]}]}, "bbox[2]: expected a finite number, got true"),
+        ({"annotations": [{**_BOX, "bbox": [0, [1], 9, 9]}]}, "bbox[1]: expected a finite number, got [1]"),
+        ({"annotations": [{**_BOX, "bbox": [0, 0, 9]}]}, "bbox: expected 4 values, got 3"),
+        ({"annotations": [{**_BOX, "bbox": [1e308, 1e308, 1, 1]}]}, "bbox: its numbers are too large"),
+        ({"annotations": [{**_BOX, "bbox": None}]}, "bbox: expected a list, got null"),
+        ({"annotations": [{**_BOX, "area": _HUGE}]}, "area: expected a finite number"),
+        ({"annotations": [{**_BOX, "area": [1, 2]}]}, "area: expected a finite number, got [1, 2]"),
+        ({"annotations": [{**_BOX, "iscrowd": "<script>"}]}, 'iscrowd: expected 0 or 1, got "<script>"'),
+        (
+            {"annotations": [{**_BOX, "category_id": [1]}]},
+            "category_id: expected one of the categories' ids, got [1]",
+        ),
+        (
+            {"annotations": [{**_BOX, "category_id": float("nan")}]},
+            "category_id: expected one of the categories' ids",
+        ),
+        (
+            {"annotations": [{**_BOX, "image_id": {}}]},
+            "annotations: image_id: expected a number or a text, got {}",
+        ),
+        (
+            {"annotations": [_BOX] * 10_001},
+            "image 7: an entry is missing or wrong: expected at most 10000 objects",
+        ),
+    ],
+)
+def test_values_of_a_wrong_kind_are_named(tmp_path, changes, message):
+    _write_coco(tmp_path, **changes)
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the text is compared below
+        open_dataset(tmp_path, "val", ("cat", "dog")).check()
+    assert message in str(error.value)
+    assert "instances_val.json: " in str(error.value) or "File name" in message
+
+
+@pytest.mark.parametrize("depth", [900, 100_000])
+def test_a_part_of_deep_values_is_written_or_refused(tmp_path, depth):
+    _write_coco(tmp_path)
+    path = tmp_path / "annotations/instances_val.json"
+    path.write_text(
+        path.read_text().replace('"iscrowd": 1', f'"iscrowd": 1, "x": {"[" * depth + "]" * depth}')
+    )
+    try:
+        open_dataset(tmp_path, "val").write_part([0], tmp_path / "annotations/instances_part.json")
+    except ValueError as error:
+        assert "nested too deeply" in str(error)  # noqa: PT017 - either is right, by what Python allows
+    else:
+        assert depth == 900
+
+
 def test_a_file_of_captions_is_no_coco_data_set(tmp_path):
     _write_coco(tmp_path, categories=None)
     with pytest.raises(ValueError, match="categories: expected a list"):

@@ -173,6 +173,26 @@ def test_a_box_one_pixel_outside_is_clipped(voc):
         (_xml(_object(), size=(100, 80)), "the image is 100x80, its annotation says 80x100"),
         ("<annotation><object>", "b.xml: no element found"),
         ("", "b.xml: no element found"),
+        *(
+            (f'<?xml version="1.0" encoding="{name}"?>' + _xml(_object()), "b.xml: ")
+            for name in ("foo", "hex", "rot13", "zlib", "undefined", "idna", "shift_jis", "utf-7", "mbcs")
+        ),
+        (
+            "<!DOCTYPE a [<!ENTITY b 'c'>]>" + _xml(_object("&b;")),
+            "b.xml: a document type (<!DOCTYPE) has no",
+        ),
+        ("<a>" * 100_000, "b.xml: nested too deeply for an annotation"),
+        (
+            "<a>" + "<b/>" * 1_100_000 + "</a>",
+            "b.xml: has 4400007 bytes, more than the 4194304 that are read",
+        ),
+        (_xml(_object(), size=("1e400", 100)), "b.xml: cannot convert float infinity to integer"),
+        (
+            _xml(_object(), size=("1e300", 100)),
+            "b.xml: size: expected sides of at most 1048576 pixels",
+        ),
+        (_xml(_object(), size=("nan", 100)), "b.xml: cannot convert float NaN to integer"),
+        (_xml(_object() * 10_001), "b.xml: expected at most 10000 objects, got 10001"),
     ],
 )
 def test_check_names_the_file_and_what_is_wrong_with_it(voc, xml, message):
@@ -181,6 +201,40 @@ def test_check_names_the_file_and_what_is_wrong_with_it(voc, xml, message):
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the text is compared below
         open_dataset(voc.path).check()
     assert message in str(error.value)
+
+
+def test_truth_refuses_a_box_that_is_not_finite(voc):
+    """Without a check before: as a score takes it."""
+    voc.add("b", _xml(_object(box=("nan", 30, 40, 60))))
+    with pytest.raises(ValueError, match=r"b\.jpg: a box is not finite"):
+        open_dataset(voc.path).truth(1)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b"])
+def test_a_name_of_a_list_stays_in_the_folder(voc, name):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    cv2.imwrite(str(voc.path / "secret.jpg"), pixels)  # beside JPEGImages
+    voc.split("train", "b", name)
+    dataset = open_dataset(voc.path, "train")
+    for read in (dataset.image, dataset.annotation, dataset.image_name):
+        with pytest.raises(ValueError, match="expected names of images in JPEGImages, got"):
+            read(1)
+    with pytest.raises(ValueError, match="expected names of images"):
+        dataset.check()
+
+
+def test_files_that_never_end_are_named(voc):
+    voc.add("c", _xml(_object()))
+    for path in (voc.path / "Annotations/c.xml", voc.path / "JPEGImages/b.jpg"):
+        path.unlink()
+        os.mkfifo(path)
+    problems, _ = open_dataset(voc.path).findings()
+    texts = [text for _, text in problems]
+    assert len(texts) == 2
+    assert all("expected a regular file, got a pipe" in text for text in texts)
+    os.mkfifo(voc.path / "classes.txt")
+    with pytest.raises(ValueError, match=r"classes\.txt: expected a regular file, got a pipe"):
+        open_dataset(voc.path)
 
 
 def test_check_refuses_an_unknown_class(voc):

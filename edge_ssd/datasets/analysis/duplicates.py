@@ -60,7 +60,9 @@ def hash_images(dataset: Dataset, indices: Iterable[int] | None = None) -> tuple
             problems.append((index, str(error.__cause__ or error)))  # without the advice to run this check
             continue
         hashed.append(index)
-        digests.append(hashlib.sha256(str(image.shape).encode() + image.tobytes()).hexdigest())
+        digest = hashlib.sha256(str(image.shape).encode())
+        digest.update(np.ascontiguousarray(image))  # no copy of it: an image may have 300 MB
+        digests.append(digest.hexdigest())
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         cells.append(cv2.resize(grey, _CELLS, interpolation=cv2.INTER_AREA))
     shape = (len(cells), *_CELLS[::-1])

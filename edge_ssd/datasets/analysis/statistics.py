@@ -9,10 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...boxes import iou_matrix
+from ...files.terminal import short_name
 from ..dataset import Dataset, Truth
 
 # Two objects of an image overlap when their boxes' IoU is above this.
 OVERLAP_IOU = 0.1
+# Pairs of boxes that are compared in one go: bounds the memory.
+_CHUNK_PAIRS = 1 << 20
 
 # Limits of the table's size groups, in shares of the image's shorter side; each doubles the last.
 SIZE_LIMITS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
@@ -55,8 +58,7 @@ def measure(dataset: Dataset, indices: Iterable[int] | None = None) -> DataStati
     images = []
     for index in range(len(dataset)) if indices is None else indices:
         truth = dataset.truth(index)
-        overlap = np.triu(iou_matrix(truth.boxes, truth.boxes), k=1).max(initial=0.0) > OVERLAP_IOU
-        images.append((truth, overlap, dataset.scene(index), dataset.image(index).mean()))
+        images.append((truth, _overlap(truth.boxes), dataset.scene(index), dataset.image(index).mean()))
     truths, overlaps, scenes, brightness = zip(*images)
     return DataStatistics(
         class_names=dataset.class_names,
@@ -69,6 +71,16 @@ def measure(dataset: Dataset, indices: Iterable[int] | None = None) -> DataStati
         scenes=np.array(scenes),
         brightness=np.array(brightness),
     )
+
+
+def _overlap(boxes: np.ndarray) -> bool:
+    """Whether two of the boxes of an image have an IoU above OVERLAP_IOU."""
+    rows = max(1, _CHUNK_PAIRS // max(1, len(boxes)))
+    for start in range(0, len(boxes), rows):
+        iou = iou_matrix(boxes[start : start + rows], boxes[start:])
+        if (np.triu(iou, k=1) > OVERLAP_IOU).any():
+            return True
+    return False
 
 
 def _sides(truth: Truth) -> np.ndarray:
@@ -109,9 +121,10 @@ def _size_lines(s: DataStatistics) -> list[str]:
 
 
 def _class_lines(s: DataStatistics) -> list[str]:
-    width = max(8, *(len(name) for name in s.class_names))
+    names = [short_name(name) for name in s.class_names]
+    width = max([8, *map(len, names)])
     lines = [f"{'class':{width}} {'boxes':>8} {'share':>8} {'difficult':>9} {'median side':>11}"]
-    for label, name in enumerate(s.class_names):
+    for label, name in enumerate(names):
         of_class = s.labels == label
         count = int(of_class.sum())
         median = f"{np.median(s.sides[of_class]):.1%}" if count else "-"

@@ -10,6 +10,7 @@ to the byte with the same OpenCV, whose versions differ in the pixels on a polyg
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,7 @@ from .shapes import CLASS_NAMES
 __all__ = ["CLASS_NAMES", "DemoFrame", "DemoOptions", "DemoStream"]
 
 _MIN_SIDE, _MAX_SIDE = 64, 8192
+_MOST_FRAMES, _MOST_SEED = 10**9, (1 << 63) - 1  # frames of a year
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,13 @@ class DemoOptions:
     scene_frames: int = 25
 
     def __post_init__(self) -> None:
-        _check("seed", self.seed, self.seed >= 0, "a whole number of at least 0")
-        _check("frames", self.frames, self.frames >= 0, "a whole number of at least 0 (0: endless)")
-        _check("scene", self.scene_frames, self.scene_frames >= 1, "a whole number of at least 1")
+        for name, value, least, most, note in (
+            ("seed", self.seed, 0, _MOST_SEED, ""),
+            ("frames", self.frames, 0, _MOST_FRAMES, " (0: endless)"),
+            ("scene", self.scene_frames, 1, _MOST_FRAMES, ""),
+        ):
+            _check(name, value, value >= least, f"a whole number of at least {least}{note}")
+            _check(name, value, value <= most, f"a whole number of at most {most}")
         _check("fps", self.fps, 0 < self.fps <= 1000, "a number above 0, at most 1000")
         sides_fit = all(_MIN_SIDE <= side <= _MAX_SIDE for side in self.image_size)
         height, width = self.image_size
@@ -57,7 +63,10 @@ class DemoOptions:
 
         Raises ValueError naming the parameter that is unknown, given twice or wrong, and what was expected.
         """
-        parts = urlsplit(uri)
+        try:
+            parts = urlsplit(uri)
+        except ValueError:
+            parts = urlsplit("")
         if parts.scheme != "demo" or parts.netloc or parts.path or parts.fragment:
             raise ValueError(f"{uri}: expected demo://?name=value&..., for example demo://?seed=1&frames=100")
         values: dict[str, Any] = {}
@@ -84,15 +93,28 @@ def _check(name: str, value: object, fits: bool, expected: str) -> None:
 
 def _parse_size(text: str) -> tuple[int, int]:
     width, height = text.lower().split("x")
-    return int(height), int(width)
+    return _whole(height), _whole(width)
+
+
+def _whole(text: str) -> int:
+    """A whole number in the digits 0 to 9; Python would take those of every script, and underscores."""
+    if not re.fullmatch(r"-?[0-9]{1,30}", text):
+        raise ValueError
+    return int(text)
+
+
+def _number(text: str) -> float:
+    if not re.fullmatch(r"[-+.0-9eE]{1,30}|nan|inf", text):
+        raise ValueError
+    return float(text)
 
 
 _PARAMETERS: dict[str, tuple[str, Callable[[str], Any], str]] = {
-    "seed": ("seed", int, "a whole number"),
-    "frames": ("frames", int, "a whole number"),
+    "seed": ("seed", _whole, "a whole number"),
+    "frames": ("frames", _whole, "a whole number"),
     "size": ("image_size", _parse_size, "WIDTHxHEIGHT, for example 640x480"),
-    "fps": ("fps", float, "a number"),
-    "scene": ("scene_frames", int, "a whole number"),
+    "fps": ("fps", _number, "a number"),
+    "scene": ("scene_frames", _whole, "a whole number"),
 }
 
 
