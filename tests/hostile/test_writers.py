@@ -17,7 +17,7 @@ from tests.onnx_graphs import save_planted_model
 from tests.specs import grid_spec
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no processes to fork")
-SECONDS = 1.5
+SECONDS = 1.0
 
 
 @pytest.fixture(params=WRITERS)
