@@ -15,7 +15,6 @@ import shutil
 import time
 import urllib.error
 import urllib.request
-from email.message import Message
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -136,7 +135,7 @@ class _HttpsAlone(urllib.request.HTTPRedirectHandler):
     """Follows a server to https alone: what is fetched on the way could be changed by anybody otherwise."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
     ) -> urllib.request.Request | None:
         try:
             check_url(newurl)

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.conftest import ROOT
+
 MOST_SECONDS = 5.0
 MOST_BYTES = 1 << 30
 
@@ -35,7 +37,7 @@ def edge_ssd(*arguments: object, cwd: Path, timeout: float = 60, **environment: 
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env={**os.environ, **environment},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             start_new_session=True,
         )
         while True:
