@@ -53,7 +53,7 @@ def without_login(address: str) -> str:
 
 def _without_user(rest: str) -> str:
     """What follows the scheme, without NAME:PASSWORD@."""
-    authority = re.match(r"[^/?#]*", rest)[0]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         return rest[authority.rindex("@") + 1 :]
     port = authority.rpartition(":")[2]
