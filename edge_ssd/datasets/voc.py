@@ -178,6 +178,8 @@ def _read_box(item: Element) -> list[float]:
 def _number(item: Element, key: str) -> float:
     text = _text(item, key)
     try:
+        if "_" in text:  # which Python takes
+            raise ValueError
         return float(text)
     except ValueError:
         raise ValueError(f"object/{key}: expected a number, got {text!r}") from None
