@@ -23,6 +23,7 @@ _TYPES: dict[int, str] = {
     TensorProto.UINT8: "int8",
 }
 # Q/DQ and casts are the edges of precisions, not layers of their own.
+_LONGEST_NAME = 120
 _EDGES = ("QuantizeLinear", "DequantizeLinear", "Cast")
 
 
@@ -83,7 +84,7 @@ def _shape(entry: onnx.TypeProto.Tensor | None) -> tuple[int, ...]:
 
 def layers_text(layers: Sequence[LayerInfo]) -> str:
     """The LayerInfos as a table, and what there is of each operator and precision."""
-    names = [short_name(layer.name) for layer in layers]
+    names = [short_name(layer.name, _LONGEST_NAME) for layer in layers]
     width = max([len("layer"), *map(len, names)])
     lines = [f"{'layer':{width}}  {'operator':18} {'precision':9} {'output':>20} {'weights':>12}"]
     for name, layer in zip(names, layers):

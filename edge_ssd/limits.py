@@ -24,6 +24,12 @@ LOAD_GIGABYTES_VARIABLE = "EDGE_SSD_LOAD_GIGABYTES"
 _LOAD_GIGABYTES = 0.6
 _LOADS_OF_FILE, _BYTES_PER_PIXEL, _BYTES_PER_PRIOR = 10, 4096, 40960
 
+# Memory that decoding an image may take, bytes for each pixel that is allowed: that of one with an alpha channel. Scans
+# of a JPEG that has as many pixels; smaller ones may have more, and usual are 10. Tags of a TIFF.
+MOST_DECODING_BYTES = 7
+MOST_JPEG_SCANS = 20
+MOST_TIFF_TAGS = 4096
+
 # An image file: a PNG of 100 megapixels of noise has 300 MB.
 MOST_IMAGE_BYTES = 1 << 30
 
@@ -39,9 +45,18 @@ MOST_ANNOTATION_BYTES = 4 << 30
 # Of a data set: the annotation of one image as XML, a list of images or classes, objects of one image, and a side of
 # it, pixels, which is OpenCV's own limit.
 MOST_XML_BYTES = 4 << 20
+MOST_XML_DEPTH = 100  # annotation/object/part/bndbox/xmin are five
 MOST_LIST_BYTES = 64 << 20
 MOST_OBJECTS = 10_000
 MOST_IMAGE_SIDE = 1 << 20
+
+# Characters of a network address.
+MOST_URL_LENGTH = 4096
+
+# The manifest of an engine: profiles or targets, images of a batch, and bytes of a plan or of scratch memory.
+MOST_MANIFEST_ROWS = 64
+MOST_BATCH = 1 << 20
+MOST_ENGINE_BYTES = 1 << 50
 
 # Priors of one network; SSD512 has 24,564. And pixels of its input.
 MOST_PRIORS = 1_000_000

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import StrPath, replacing
+from ..files.json_fields import read_json
 from ..files.terminal import joined, short_name
 from ..machine.facts import machine_facts
 from ..priors import make_priors
@@ -76,11 +77,7 @@ def write_json(report: dict[str, Any], path: StrPath) -> None:
 
 def read_report(path: StrPath) -> dict[str, Any]:
     """A report from a file. Raises FileNotFoundError, or ValueError for another kind of file."""
-    path = Path(path)
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: no JSON ({error})") from error
+    report = read_json(path)
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise ValueError(f"{path}: no report of edge-ssd bench (its schema is not {SCHEMA})")
     return report

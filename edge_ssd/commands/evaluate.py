@@ -88,8 +88,10 @@ def main(arguments: argparse.Namespace) -> int:
 def _write_json(report: dict[str, Any], path: str) -> None:
     from ..files import replacing
 
+    text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     with replacing(path) as partial:
-        partial.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        # Half of a surrogate pair, which a class name in JSON may have, is written as JSON's own escape.
+        partial.write_bytes(text.encode("utf-8", "backslashreplace"))
 
 
 def _load_plotters():

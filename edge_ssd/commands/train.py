@@ -151,7 +151,7 @@ def _stopped_and_failed(run: RunOptions) -> Iterator[None]:
         if last.is_file():
             print(f"the epochs before are in {last}: edge-ssd train --resume {last}", file=sys.stderr)
         raise
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         text = str(error)
         if not text.startswith("Caught "):
             raise

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from ..files import StrPath
-from ..files.image import UPRIGHT, ImageHeader, read_header
+from ..files.image import read_header
+from ..files.image_header import UPRIGHT, ImageHeader
 from .dataset import Annotation, Dataset, Finding
 
 # Beyond the image by as much as a file that counts from 0 where 1 was meant, or the reverse; such

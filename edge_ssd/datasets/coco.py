@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -180,20 +180,8 @@ def _row(item: dict[str, Any], numbers: dict[Any, int]) -> tuple[float, ...]:
     # There are a million of them: what is usual is told by their types at once, the rest one by one.
     if not (type(bbox) is list and len(bbox) == 4 and _NUMBERS.issuperset(map(type, bbox))):
         bbox = finite_numbers(bbox, "bbox", 4)
-    x, y, width, height = bbox
-    area = item.get("area", width * height)
-    try:
-        row = (
-            float(x),
-            float(y),
-            float(width),
-            float(height),
-            float(area if type(area) in _NUMBERS else "nan"),
-        )
-        is_finite = math.isfinite(sum(row))
-    except OverflowError:  # a whole number beyond any float
-        is_finite = False
-    if not is_finite:
+    area = item.get("area", bbox[2] * bbox[3])
+    if type(area) not in _NUMBERS or not _are_finite([*bbox, area]):
         finite_numbers(bbox, "bbox", 4)
         finite_number(area, "area")
         raise ValueError("bbox: its numbers are too large")
@@ -202,7 +190,15 @@ def _row(item: dict[str, Any], numbers: dict[Any, int]) -> tuple[float, ...]:
         raise ValueError(f"category_id: expected one of the categories' ids, got {shown(category)}")
     if not isinstance(crowd, int) or crowd not in (0, 1):
         raise ValueError(f"iscrowd: expected 0 or 1, got {shown(crowd)}")
-    return *row, numbers[category], crowd
+    return *map(float, bbox), float(area), numbers[category], crowd
+
+
+def _are_finite(numbers: Iterable[float]) -> bool:
+    """Whether numbers, and so their sums, are within what a float can hold."""
+    try:
+        return math.isfinite(sum(map(float, numbers)))
+    except OverflowError:  # a whole number beyond any float
+        return False
 
 
 def _image_folder(folder: Path, split: str, images: list[dict[str, Any]]) -> Path:
@@ -221,7 +217,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _is_name(value: object) -> bool:
+def _is_name(value: object) -> TypeGuard[str]:
     """Whether a file may be called so: a text that a file system can take."""
     return isinstance(value, str) and value != "" and "\0" not in value and _is_unicode(value)
 

@@ -17,8 +17,6 @@ from .folder import FolderDataset
 
 # A class's list has a second column: the class is not there, there but difficult, there.
 _PRESENCE = ("-1", "0", "1")
-# Elements inside each other; annotation/object/part/bndbox/xmin are five.
-_DEEPEST = 100
 
 
 class VocDataset(FolderDataset):
@@ -156,7 +154,7 @@ def _parse_xml(data: bytes) -> Element:
     def start(name: str, attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
-        if depth > _DEEPEST:
+        if depth > limits.MOST_XML_DEPTH:
             raise ValueError("nested too deeply for an annotation")
         builder.start(name, attributes)
 
@@ -178,6 +176,8 @@ def _read_box(item: Element) -> list[float]:
 def _number(item: Element, key: str) -> float:
     text = _text(item, key)
     try:
+        if "_" in text:  # which Python takes
+            raise ValueError
         return float(text)
     except ValueError:
         raise ValueError(f"object/{key}: expected a number, got {text!r}") from None

@@ -10,12 +10,15 @@ from matplotlib.patches import Rectangle
 
 from ..datasets import Dataset
 from ..files import StrPath
+from ..files.image import shrunk
 from ..files.plot_file import plot_file, plot_name, plot_title
 from .errors import SCORE_THRESHOLD, badness
 from .predictions import Predictions
 
 COUNT = 20
 _COLUMNS = 5
+# Pixels of an image in it, which are kept until all are drawn.
+_LONGEST_SIDE = 800
 
 
 def plot_worst(predictions: Predictions, dataset: Dataset, path: StrPath, title: str = "") -> None:
@@ -40,7 +43,7 @@ def plot_worst(predictions: Predictions, dataset: Dataset, path: StrPath, title:
 def _draw(axis: Axes, dataset: Dataset, predictions: Predictions, index: int) -> None:
     truth, found = predictions.truths[index], predictions.detections[index]
     height, width = truth.image_size
-    axis.imshow(dataset.image(index)[..., ::-1], extent=(0, width, height, 0))
+    axis.imshow(shrunk(dataset.image(index), _LONGEST_SIDE)[..., ::-1], extent=(0, width, height, 0))
     axis.set_title(plot_name(dataset.image_name(index).rsplit("/", 1)[-1]), fontsize=8)
     for box, label, difficult in zip(truth.boxes, truth.labels, truth.difficult):
         _draw_box(

@@ -11,9 +11,7 @@ import numpy as np
 
 from .. import limits
 from . import StrPath, read_file
-from .image_header import UPRIGHT, ImageHeader, check_content, tells_whether_whole
-
-__all__ = ["UPRIGHT", "ImageHeader", "opencv_name", "read_header", "read_image", "read_image_size"]
+from .image_header import ImageHeader, check_content, tells_whether_whole
 
 
 def read_image(path: StrPath, turned: bool = True) -> np.ndarray:
@@ -64,6 +62,15 @@ def _read_checked(path: StrPath) -> tuple[bytes, ImageHeader]:
         return data, check_content(data)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def shrunk(image: np.ndarray, most_side: int) -> np.ndarray:
+    """The image, no side of it longer than `most_side`: for a picture that holds many."""
+    scale = most_side / max(image.shape[:2])
+    if scale >= 1:
+        return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def use_one_opencv_thread() -> None:

@@ -49,16 +49,13 @@ _WIDTH, _HEIGHT, _BITS, _SAMPLES, _ROWS_OF_STRIP, _TILE_WIDTH, _TILE_HEIGHT = (
     323,
 )
 _TIFF_BYTES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4, 16: 8, 17: 8}
-_MOST_TIFF_TAGS = 4096
 
 _PNM_TOKEN = re.compile(rb"(?:[ \t\r\n\v\f]|#[^\n]*\n)*([0-9]+)")
 
 # Memory that OpenCV takes while it decodes, bytes of a pixel, measured with OpenCV 5: the image twice, or once and what
-# its decoder needs beside it. An image of as many pixels as are allowed may take that of one with an alpha channel.
-_TWICE, _ONCE, _MOST_COST = 6, 3, 7
+# its decoder needs beside it.
+_TWICE, _ONCE = 6, 3
 _OF_APNG, _OF_ANIMATED_WEBP, _OF_ALPHA_WEBP, _OF_JPEG_SAMPLE = 9, 8, 4, 2
-# Scans of a JPEG that has as many pixels as are allowed; smaller ones may have more. Usual are 10.
-_MOST_SCANS = 20
 
 
 @dataclass(frozen=True)
@@ -122,9 +119,9 @@ def _check_cost(cost: _Cost) -> None:
     problem = ""
     if pixels > most:
         problem = "pixels"
-    elif memory > _MOST_COST * most:
+    elif memory > limits.MOST_DECODING_BYTES * most:
         problem = f"pixels that take {memory / 1e6:.0f} MB to decode"
-    elif cost.scans * pixels > _MOST_SCANS * most:
+    elif cost.scans * pixels > limits.MOST_JPEG_SCANS * most:
         problem = f"pixels in {cost.scans} scans"
     if problem:
         raise ValueError(
@@ -340,7 +337,7 @@ def _tiff_tags(data: bytes) -> dict[int, int]:
     directory = number(8, 8) if is_big else number(4, 4)
     count = number(directory, count_bytes)
     step = 4 + 2 * field
-    if count > _MOST_TIFF_TAGS:
+    if count > limits.MOST_TIFF_TAGS:
         return {}
     tags: dict[int, int] = {}
     for entry in range(directory + count_bytes, directory + count_bytes + step * count, step):

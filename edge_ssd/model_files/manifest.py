@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .. import limits
 from ..files import StrPath, replacing
 from ..files.json_fields import (
     BadKey,
@@ -32,10 +33,9 @@ from ..spec import SsdSpec
 
 FORMAT = "edge_ssd-engine/1"
 
-# What a manifest may say; each is far above what there is.
 _PRECISIONS = ("fp32", "fp16", "int8")
 _VERSION = re.compile(r"[0-9A-Za-z.+_-]{1,40}")
-_MOST_ROWS, _MOST_BATCH, _MOST_CAPABILITY, _MOST_BYTES = 64, 1 << 20, 9999, 1 << 50
+_MOST_CAPABILITY = 999
 
 FLAVOURS = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 _SUFFIXES = {"tensorrt": ".engine", "tensorrt_rtx": ".rtx.engine"}
@@ -288,6 +288,29 @@ def _manifest(values: dict[str, Any]) -> Manifest:
     for key, type_name in types.items():
         if values[key] is not None or not type_name.endswith("None"):
             check_type(values[key], key, {"str": str, "bool": bool, "int": int}.get(type_name, list))
+    _check_values(values)
+    listed = {"targets": 2, "profiles": 3}
+    for key in listed:
+        if len(values[key]) > limits.MOST_MANIFEST_ROWS:
+            raise BadKey(key, f"expected at most {limits.MOST_MANIFEST_ROWS}, got {len(values[key])}")
+    pairs = {
+        key: tuple(whole_numbers(row, key, count) for row in values[key]) for key, count in listed.items()
+    }
+    if not pairs["profiles"]:
+        raise BadKey("profiles", "expected at least one")
+    for profile in pairs["profiles"]:
+        _check_range(profile, "profiles", 1, limits.MOST_BATCH)
+    here = values["compute_capability"]
+    here = None if here is None else whole_numbers(here, "compute_capability", 2)
+    for capability in (*pairs["targets"], *([] if here is None else [here])):
+        _check_range(capability, "compute_capability", 0, _MOST_CAPABILITY)
+    if here is None and not pairs["targets"]:
+        raise BadKey("targets", "expected at least one where compute_capability is null")
+    return Manifest(**{**values, **pairs, "compute_capability": here})
+
+
+def _check_values(values: dict[str, Any]) -> None:
+    """Texts and numbers within their bounds; their types have been checked."""
     if values["flavour"] not in FLAVOURS:
         raise BadKey("flavour", f"expected {' or '.join(FLAVOURS)}, got {_quoted(values['flavour'])}")
     text_of(values["precision"], "precision", _PRECISIONS)
@@ -296,25 +319,7 @@ def _manifest(values: dict[str, Any]) -> Manifest:
     for key in ("onnx", "source"):
         _check_file_name(values[key], key)
     for key in ("engine_bytes", "workspace_bytes"):
-        _check_range([values[key]], key, 0, _MOST_BYTES)
-    listed = {"targets": 2, "profiles": 3}
-    for key in listed:
-        if len(values[key]) > _MOST_ROWS:
-            raise BadKey(key, f"expected at most {_MOST_ROWS}, got {len(values[key])}")
-    pairs = {
-        key: tuple(whole_numbers(row, key, count) for row in values[key]) for key, count in listed.items()
-    }
-    if not pairs["profiles"]:
-        raise BadKey("profiles", "expected at least one")
-    for profile in pairs["profiles"]:
-        _check_range(profile, "profiles", 1, _MOST_BATCH)
-    here = values["compute_capability"]
-    here = None if here is None else whole_numbers(here, "compute_capability", 2)
-    for capability in (*pairs["targets"], *([] if here is None else [here])):
-        _check_range(capability, "compute_capability", 0, _MOST_CAPABILITY)
-    if here is None and not pairs["targets"]:
-        raise BadKey("targets", "expected at least one where compute_capability is null")
-    return Manifest(**{**values, **pairs, "compute_capability": here})
+        _check_range([values[key]], key, 0, limits.MOST_ENGINE_BYTES)
 
 
 def _quoted(value: object) -> str:

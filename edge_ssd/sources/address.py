@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from .. import limits
 from ..files import IMAGE_SUFFIXES, user_path
 
 _SCHEME = re.compile(r"([a-z0-9]+)://", re.IGNORECASE)
@@ -20,8 +21,6 @@ _SECRET_IN_PATH = re.compile(
     rf"((?:^|[/_&;,])[a-z.-]*(?:{_SECRET_WORDS})[a-z.-]*=).*?(?=[/&;]|_[a-z]+=|$)", re.IGNORECASE
 )
 _HIDDEN = "***"
-
-_LONGEST_URL = 4096
 
 
 def scheme_of(address: str) -> str:
@@ -42,7 +41,7 @@ def without_login(address: str) -> str:
     scheme, separator, rest = address.partition("://")
     if not separator:
         return address
-    if len(rest) > _LONGEST_URL:
+    if len(rest) > limits.MOST_URL_LENGTH:
         return f"{scheme}://..."
     place, mark, query = _without_user(rest).partition("?")
     host, slash, path = place.partition("/")
@@ -53,7 +52,7 @@ def without_login(address: str) -> str:
 
 def _without_user(rest: str) -> str:
     """What follows the scheme, without NAME:PASSWORD@."""
-    authority = re.match(r"[^/?#]*", rest)[0]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
         return rest[authority.rindex("@") + 1 :]
     port = authority.rpartition(":")[2]
@@ -78,8 +77,8 @@ def _without_value(part: str) -> str:
 def check_url(address: str) -> None:
     """Raises ValueError for a network address that cannot be one, without its login."""
     shown = without_login(address)
-    if len(address) > _LONGEST_URL:
-        raise ValueError(f"{shown}: expected an address of at most {_LONGEST_URL} characters")
+    if len(address) > limits.MOST_URL_LENGTH:
+        raise ValueError(f"{shown}: expected an address of at most {limits.MOST_URL_LENGTH} characters")
     if re.search(r"[\x00-\x1f\x7f]", address):
         raise ValueError(f"{shown}: expected an address without control characters")
     try:

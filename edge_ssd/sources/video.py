@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import cv2
@@ -127,7 +128,10 @@ def sane_fps(fps: float) -> float:
 
 
 def open_video(path: StrPath, allocate: Allocate | None = None) -> VideoReader:
-    """The reader of a video file. Raises ValueError when OpenCV cannot read it."""
+    """The reader of a video file. Raises ValueError when OpenCV cannot read it, and for a pipe or a device, which might
+    never end."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: expected a regular file")
     capture = cv2.VideoCapture(opencv_name(path))
     # FFmpeg takes a .txt file for the pictures of a text terminal.
     if not capture.isOpened() or capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"ansi"):

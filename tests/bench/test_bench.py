@@ -104,6 +104,21 @@ class TestTheReport:
         names = {path.name for path in folder.glob("*.png")}
         assert names == {f"quarters_{kind}.png" for kind in ("fps", "stages", "latency", "time")}
 
+    def test_names_are_text_in_pages_and_plots(self, report):
+        changed = json.loads(json.dumps(report))
+        model = changed["models"][0]
+        model["name"], model["network"] = r"$\bad{$<script>\x1b", "\u202e$^$" + "x" * 100_000
+        for row in model["rows"]:
+            row["name"] = r"<b>$x^$\x1b" + "x" * 1000
+        html, files = html_of(changed)
+        assert len(files) == 4
+        assert "<script" not in html
+        assert "<b>$x" not in html
+        assert "\x1b" not in html
+        assert "\u202e" not in html
+        assert r"$\bad{$&lt;script&gt;\x1b" in html
+        assert max(map(len, text_of(changed).splitlines())) < 300
+
     def test_networks_of_the_paper_are_compared(self, report):
         changed = json.loads(json.dumps(report))
         changed["models"][0]["titan_x_fps"] = [58, 46, 59]

@@ -110,6 +110,16 @@ def test_debug_is_an_option_of_a_command_run_alone(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: expected 1, got 2\n"
 
 
+def test_control_characters_of_an_error_are_written_out(monkeypatch, capsys):
+    def fail(_):
+        raise OSError("the server says \x1b]0;title\x07 \u202e\x9b2J\nerror: forged")
+
+    monkeypatch.setattr(doctor, "main", fail)
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().err
+    assert printed == "error: the server says \\x1b]0;title\\x07 \\u202e\\x9b2J error: forged\n"
+
+
 def test_an_error_of_megabytes_is_cut(monkeypatch, capsys):
     def fail(_):
         raise ValueError("first " + "x" * 1_000_000 + " last")

@@ -168,6 +168,7 @@ def test_a_box_one_pixel_outside_is_clipped(voc):
             "b.jpg: box of 'cat' is less than a pixel: -0.9 -0.8 0.9 0.8",
         ),
         (_xml(_object(box=("x", 30, 40, 60))), "b.xml: object/bndbox/xmin: expected a number, got 'x'"),
+        (_xml(_object(box=("1_0", 30, 40, 60))), "b.xml: object/bndbox/xmin: expected a number, got '1_0'"),
         (_xml("<object><name>cat</name></object>"), "b.xml: object/bndbox/xmin: missing"),
         (_xml(_object(name="")), "b.xml: object/name: missing"),
         (_xml(_object(), size=(100, 80)), "the image is 100x80, its annotation says 80x100"),

@@ -26,36 +26,55 @@ class Ended(NamedTuple):
     peak_bytes: int
 
 
+# A process begins with the memory of the one that started it, as far as its peak is told. pytest has gigabytes after
+# some tests; this one is small. It takes on how the command ended, and writes its peak to a descriptor.
+_BETWEEN = """
+import os, sys
+peak = int(sys.argv[1])
+os.set_inheritable(peak, False)
+child = os.fork()
+if not child:
+    os.execv(sys.argv[2], sys.argv[2:])
+_, status, usage = os.wait4(child, 0)
+os.write(peak, b"%d" % usage.ru_maxrss)
+code = os.waitstatus_to_exitcode(status)
+if code < 0:
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
 def edge_ssd(*arguments: object, cwd: Path, timeout: float = 60, **environment: str) -> Ended:
     """Runs `edge-ssd ARGUMENTS` in a folder; killed with its children, and a failure, when it does not end."""
     command = [sys.executable, "-m", "edge_ssd", *map(str, arguments)]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as peak:
         start = time.monotonic()
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _BETWEEN, str(peak.fileno()), *command],
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             start_new_session=True,
+            pass_fds=[peak.fileno()],
         )
         while True:
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            pid, status = os.waitpid(process.pid, os.WNOHANG)
             if pid:
                 break
             if time.monotonic() - start > timeout:
                 os.killpg(process.pid, 9)
-                _, status, usage = os.wait4(process.pid, 0)
+                _, status = os.waitpid(process.pid, 0)
                 break
             time.sleep(0.01)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - start
         texts = []
-        for file in (out, err):
+        for file in (out, err, peak):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
-    return Ended(process.returncode, *texts, seconds, usage.ru_maxrss * 1024)
+    return Ended(process.returncode, texts[0], texts[1], seconds, int(texts[2] or 0) * 1024)
 
 
 def assert_refused(ended: Ended, *parts: str, code: int = 1, seconds: float = MOST_SECONDS) -> None:

@@ -105,6 +105,12 @@ def test_image_just_below_the_limit_stays_within_the_budget(tmp_path):
     assert ended.peak_bytes < MOST_BYTES
 
 
+def test_pipe_named_as_a_video_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    ended = edge_ssd("run", "--source", "a.mp4", "--output", "null", cwd=tmp_path)
+    assert_refused(ended, "a.mp4: expected a regular file")
+
+
 def test_video_with_huge_frames_is_refused(tmp_path):
     write_video(tmp_path / "a.avi", 2, codec="MJPG")
     arguments = ("run", "--source", "a.avi", "--output", "null")

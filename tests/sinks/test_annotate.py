@@ -72,6 +72,17 @@ def test_names_beyond_ascii_are_drawn_with_question_marks():
     np.testing.assert_array_equal(foreign, drawn(image, [(50, 80, 150, 180)], class_names=("?",)))
 
 
+def test_a_name_of_any_length_and_content_is_one_short_line(monkeypatch):
+    texts = []
+    monkeypatch.setattr(cv2, "putText", lambda _, text, *rest: texts.append(text))
+    names = ["a\n\x1b[2J\u202e" + "x" * 1_000_000, "b"]
+    drawn(np.zeros((200, 300, 3), np.uint8), [(50, 80, 150, 180)], labels=[0], class_names=names)
+    (text,) = texts
+    assert text.startswith(r"a\n\x1b[2J\u202e")
+    assert text.endswith(" 0.90")
+    assert len(text) <= 60
+
+
 def test_twenty_classes_have_twenty_colours():
     assert len({class_color(i) for i in range(20)}) == 20
 

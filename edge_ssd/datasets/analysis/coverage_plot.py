@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from matplotlib.ticker import LogLocator
 
 from ...files import StrPath
 from ...files.plot_file import plot_file, plot_name, plot_title
@@ -46,9 +47,15 @@ def _draw_shapes(axis, objects, levels, input_size):
     axis.set(xscale="log", yscale="log", xlabel="width, input pixels", ylabel="height", title="sizes")
     axis.set_aspect("equal")
     for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter("{x:.0f}")
-        one.set_minor_formatter("")
+        _number_ticks(one, "{x:.0f}")
     axis.legend(fontsize=8)
+
+
+def _number_ticks(axis, form):
+    """Plain numbers on a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(form)
+    axis.set_minor_formatter("")
 
 
 def _draw_sizes(axis, objects, coverage):
@@ -61,8 +68,7 @@ def _draw_sizes(axis, objects, coverage):
     axis.set(
         xscale="log", ylim=(0, 1), xlabel="sqrt(area) / input", title="best IoU with a default box; mean"
     )
-    axis.xaxis.set_major_formatter("{x:.0%}")
-    axis.xaxis.set_minor_formatter("")
+    _number_ticks(axis.xaxis, "{x:.0%}")
 
 
 def _draw_classes(axis, objects, coverage):

@@ -61,7 +61,7 @@ def hash_images(dataset: Dataset, indices: Iterable[int] | None = None) -> tuple
             continue
         hashed.append(index)
         digest = hashlib.sha256(str(image.shape).encode())
-        digest.update(np.ascontiguousarray(image))  # no copy of it: an image may have 300 MB
+        digest.update(np.ascontiguousarray(image).data)  # no copy of it: an image may have 300 MB
         digests.append(digest.hexdigest())
         grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
         cells.append(cv2.resize(grey, _CELLS, interpolation=cv2.INTER_AREA))

@@ -7,11 +7,14 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from ...files import StrPath
+from ...files.image import shrunk
 from ...files.plot_file import plot_file, plot_name, plot_title
 from ..dataset import Dataset
 from .statistics import DataStatistics
 
 _SHEET_ROWS, _SHEET_COLUMNS = 4, 6
+# Pixels of an image of the sheet, which are kept until all are drawn.
+_LONGEST_SIDE = 800
 # Classes that there is room for: those with the most boxes.
 _MOST_BARS = 100
 
@@ -54,7 +57,7 @@ def _draw_histograms(axes, statistics):
 def _draw_image(axis, dataset, index):
     truth = dataset.truth(index)
     height, width = truth.image_size
-    axis.imshow(dataset.image(index)[..., ::-1], extent=(0, width, height, 0))
+    axis.imshow(shrunk(dataset.image(index), _LONGEST_SIDE)[..., ::-1], extent=(0, width, height, 0))
     colors = mpl.colormaps["tab10"]
     for (x1, y1, x2, y2), label, difficult in zip(truth.boxes.tolist(), truth.labels, truth.difficult):
         color, style = colors(int(label) % 10), ":" if difficult else "-"
