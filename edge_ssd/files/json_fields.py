@@ -66,11 +66,19 @@ def inside(key: str) -> Iterator[None]:
 
 def shown(value: object) -> str:
     """A value as an error quotes it: as JSON has it, and not too long."""
+    is_of_json = isinstance(value, (dict, list, str, bool, type(None)))
+    return _quoted(value, json.dumps if is_of_json else repr)
+
+
+def _as_python(value: object) -> str:
+    return _quoted(value, repr)
+
+
+def _quoted(value: object, write: Callable[[object], str]) -> str:
     try:
-        text = json.dumps(value) if isinstance(value, (dict, list, str, bool, type(None))) else repr(value)
+        return short(write(value))
     except RecursionError:
         return f"a {type(value).__name__} nested too deeply"
-    return short(text)
 
 
 def short(text: str) -> str:
@@ -91,7 +99,7 @@ def check_keys(values: Collection[str], known: Collection[str], required: Collec
 def check_type(value: object, key: str, expected: type) -> None:
     """Raises BadKey unless a value is of exactly this type: True is no int."""
     if type(value) is not expected:
-        raise BadKey(key, f"expected {expected.__name__}, got {shown(value)}")
+        raise BadKey(key, f"expected {expected.__name__}, got {_as_python(value)}")
 
 
 def finite_number(value: object, key: str) -> float:
@@ -129,7 +137,7 @@ def whole_number(value: object, key: str, least: int = 1) -> int:
 def whole_numbers(value: object, key: str, count: int) -> tuple[int, ...]:
     """A list of `count` whole numbers of at least 0, written as such: 300.0 is none."""
     if not isinstance(value, list) or len(value) != count or any(type(v) is not int or v < 0 for v in value):
-        raise BadKey(key, f"expected {count} whole numbers, got {shown(value)}")
+        raise BadKey(key, f"expected {count} whole numbers, got {_as_python(value)}")
     return tuple(value)
 
 
