@@ -165,7 +165,7 @@ class Network:
             raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
         return {name: list(value.shape) for port, value in values.items() for name in port.names}
 
-    def request(self, kind):
+    def request(self, kind: _Batch) -> Any:
         """A new request for batches of this _Batch."""
         # OpenVINO gives the thread that compiles a stack for signals, and leaves it there when two engines have
         # freed theirs in another order than they came: the next Ctrl-C would end the process by a segmentation

@@ -94,11 +94,13 @@ def uncleaned(stream: TextIO) -> TextIO:
 
 
 def progress_bar(items: Any = None, desc: str = "", **options: Any) -> Any:
-    """tqdm's bar on standard error over `items`. Raises ImportError without tqdm.
+    """tqdm's bar on standard error over `items`, where that is a terminal: in a log it would be a line of noise.
+
+    Raises ImportError without tqdm.
 
     desc: what is done.   options: of tqdm.
     """
     from tqdm import tqdm
 
-    options = {"dynamic_ncols": True, "file": uncleaned(sys.stderr), **options}
+    options = {"disable": None, "dynamic_ncols": True, "file": uncleaned(sys.stderr), **options}
     return tqdm(items, desc=one_line(desc) or None, **options)

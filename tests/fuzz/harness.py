@@ -20,6 +20,8 @@ from typing import NamedTuple
 # What the command line turns into one line: everything else is a failure.
 KNOWN_ERRORS = (ValueError, OSError, ImportError)
 
+CORPUS = Path(__file__).parent / "corpus"
+
 MOST_SECONDS = 5.0
 MOST_BYTES = 1 << 30
 
@@ -28,17 +30,26 @@ MOST_BYTES = 1 << 30
 class Harness:
     """One kind of file.
 
-    seeds: () -> files that are right.   mutate: (rng, seed) -> another file.   run: (data, folder) -> reads it; what it
+    right: () -> files that are right.   mutate: (rng, seed) -> another file.   run: (data, folder) -> reads it; what it
     raises of KNOWN_ERRORS is fine.   seconds: that one input may take.   address_space: bytes that it may claim
     beyond those of the process that starts; 0 for any, of what maps much and uses little.
     """
 
     name: str
-    seeds: Callable[[], Sequence[bytes]]
+    right: Callable[[], Sequence[bytes]]
     mutate: Callable[[random.Random, bytes], bytes]
     run: Callable[[bytes, Path], None]
     seconds: float = MOST_SECONDS
     address_space: int = MOST_BYTES
+
+    def seeds(self) -> Sequence[bytes]:
+        """What is mutated: files that are right, and those that once failed."""
+        return [*self.right(), *past_failures(self.name)]
+
+
+def past_failures(name: str) -> list[bytes]:
+    """Inputs that a kind of file once failed on."""
+    return [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
 
 
 class Failure(NamedTuple):
