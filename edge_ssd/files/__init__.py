@@ -43,6 +43,7 @@ def user_path(name: StrPath) -> Path:
 # behind by a process that is gone.
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp")
 _TRIES = 10
+_BLOCK_BYTES = 1 << 20
 _cleaned: set[Path] = set()  # folders that this process has looked through
 
 
@@ -150,11 +151,15 @@ def read_file(path: StrPath, most_bytes: int) -> bytes:
     _check_regular(path, os.stat(path), most_bytes)  # before it is opened: a device may act on that
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with os.fdopen(descriptor, "rb") as file:
-        _check_regular(path, os.fstat(descriptor), most_bytes)
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:  # it has grown, or a file system that does not tell sizes
+        status = os.fstat(descriptor)
+        _check_regular(path, status, most_bytes)
+        # No more at a time: `read` allocates what it is asked for.
+        parts = [file.read(status.st_size + 1)]
+        while parts[-1] and sum(map(len, parts)) <= most_bytes:  # it has grown, or its file system tells no sizes
+            parts.append(file.read(_BLOCK_BYTES))
+    if sum(map(len, parts)) > most_bytes:
         raise ValueError(f"{path}: has more than the {most_bytes} bytes that are read")
-    return content
+    return parts[0] if len(parts) < 3 else b"".join(parts)  # the last is empty
 
 
 def _check_regular(path: StrPath, status: os.stat_result, most_bytes: int) -> None:
@@ -174,6 +179,6 @@ def file_sha256(path: StrPath) -> str:
     """The SHA-256 of a file, hexadecimal."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()

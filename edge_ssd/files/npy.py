@@ -39,7 +39,7 @@ def read_npy(path: StrPath, columns: Sequence[int], most_rows: int) -> np.ndarra
         raise ValueError(f"expected a ({wanted}) float array, got {shape} {dtype}")
     if not 0 <= shape[0] <= most_rows:
         raise ValueError(f"expected at most {most_rows} rows, got {shape[0]}")
-    count = math.prod(shape)
+    count = int(math.prod(shape))  # a True in the shape is a number to NumPy
     if len(content) - start < count * dtype.itemsize:
         raise ValueError(
             f"not a readable .npy file ({len(content) - start} bytes of numbers, the header claims "
