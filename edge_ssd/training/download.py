@@ -137,7 +137,13 @@ class _HttpsAlone(urllib.request.HTTPRedirectHandler):
     """Follows a server to https alone: what is fetched on the way could be changed by anybody otherwise."""
 
     def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: http.client.HTTPMessage, newurl: str
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
     ) -> urllib.request.Request | None:
         try:
             check_url(newurl)
