@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,16 +17,18 @@ from edge_ssd.build_engine import build as building
 from edge_ssd.build_engine import compile as compiling
 from edge_ssd.build_engine import quantization_report, times
 from edge_ssd.build_engine.build import build
+from edge_ssd.build_engine.guard import only_build
 from edge_ssd.build_engine.options import BuildOptions
 from edge_ssd.build_engine.report_html import page
 from edge_ssd.cli import main
 from edge_ssd.files import file_sha256
 from edge_ssd.machine.gpu import GpuInfo
-from edge_ssd.model_files.manifest import read_manifest
+from edge_ssd.model_files.manifest import EngineFile, read_manifest
 from edge_ssd.models import DEMO_MODEL
 from tests.build_engine.fake_builder import make_tensorrt
 from tests.build_engine.graphs import residual, save
 from tests.conftest import ROOT
+from tests.model_files.test_manifest import MANIFEST
 
 CALIBRATION = "demo://?seed=77&frames=20&scene=1"
 UNSEEN = "demo://?seed=1000&frames=8&scene=1"
@@ -56,6 +59,38 @@ def folder(tmp_path, rng):
     for i in range(4):
         cv2.imwrite(str(images / f"{i}.png"), rng.integers(0, 256, (60, 80, 3), np.uint8))
     return save(tmp_path, residual()).parent
+
+
+def test_two_builds_into_one_onnx_file(folder, capsys):
+    """The calibration of the second would not even begin."""
+    command = (
+        folder / "small.onnx",
+        "--precision",
+        "fp16",
+        "--runtime",
+        "cpu",
+        "--calibration",
+        folder / "images",
+    )
+    with only_build(folder / "small.fp16.onnx"):
+        assert run(*command) == 1
+    assert "small.fp16.onnx: another build is writing this file; wait for it" in capsys.readouterr().err
+    assert names_in(folder) == ["images", "small.json", "small.onnx"]
+    assert run(*command) == 0
+    assert not list(folder.glob(".*"))
+
+
+def test_a_manifest_names_no_file_outside_of_its_folder(folder):
+    (folder / "engines").mkdir()
+    for name in ("../small.onnx", "link.onnx"):
+        manifest = replace(MANIFEST, onnx=name, onnx_sha256=file_sha256(folder / "small.onnx"))
+        path = folder / "engines" / "small.engine"
+        path.write_bytes(b"plan")
+        EngineFile(SsdSpec.load(folder / "small.json"), manifest).save(path)
+        (folder / "engines" / "link.onnx").unlink(missing_ok=True)
+        (folder / "engines" / "link.onnx").symlink_to("../small.onnx")
+        with pytest.raises(ValueError, match=r"would leave that folder|is a link out of its folder"):
+            building.rebuild(path)
 
 
 def test_fp16_for_the_cpu(folder, capsys):

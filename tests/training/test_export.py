@@ -46,6 +46,25 @@ def exported(small, tmp_path_factory):
     return path
 
 
+def test_two_exports_into_one_file_are_refused_and_the_old_pair_stays(small, tmp_path, monkeypatch):
+    path = tmp_path / "small.onnx"
+    export_onnx(small, small.spec(NAMES), path)
+    before = path.read_bytes(), path.with_suffix(".json").read_bytes()
+
+    def meanwhile(*_):
+        with pytest.raises(
+            ValueError, match=r"small\.onnx: another export is writing this file; wait for it"
+        ):
+            export_onnx(small, small.spec(["c", "d"]), path)
+        raise ValueError("differs from torch")
+
+    monkeypatch.setattr(module, "_compare", meanwhile)
+    with pytest.raises(ValueError, match="differs from torch"):
+        export_onnx(small, small.spec(["c", "d"]), path)
+    assert (path.read_bytes(), path.with_suffix(".json").read_bytes()) == before
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["small.json", "small.onnx"]
+
+
 def run(path, batch):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(["loc", "conf"], {"image": batch})
