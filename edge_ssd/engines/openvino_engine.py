@@ -152,7 +152,7 @@ class Network:
             raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
         return {name: list(value.shape) for port, value in values.items() for name in port.names}
 
-    def request(self, count):
+    def request(self, count: int) -> Any:
         """A new request for batches of `count` images."""
         # OpenVINO gives the thread that compiles a stack for signals, and leaves it there when two engines have
         # freed theirs in another order than they came: the next Ctrl-C would end the process by a segmentation
