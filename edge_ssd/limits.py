@@ -19,10 +19,10 @@ _BYTES_PER_LOAD_SECOND = 20_000_000
 
 # Memory that its opening may take, gigabytes (EDGE_SSD_LOAD_GIGABYTES), and beside that: ten times the file, which
 # engines unpack and lay out anew; for each pixel of its input what a network of 64 wide feature maps keeps; of an input
-# that has few priors for its pixels, for each prior what ten pixels get.
+# that has few priors for its pixels, for each prior what four pixels get.
 LOAD_GIGABYTES_VARIABLE = "EDGE_SSD_LOAD_GIGABYTES"
 _LOAD_GIGABYTES = 0.6
-_LOADS_OF_FILE, _BYTES_PER_PIXEL, _BYTES_PER_PRIOR = 10, 4096, 40960
+_LOADS_OF_FILE, _BYTES_PER_PIXEL, _BYTES_PER_PRIOR = 10, 4096, 16384
 
 # Memory that decoding an image may take, bytes for each pixel that is allowed: that of one with an alpha channel. Scans
 # of a JPEG that has as many pixels; smaller ones may have more, and usual are 10. Tags of a TIFF.

@@ -8,10 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..engines.choice import wanted_precision
-from ..engines.opening import check_graph
 from ..files import StrPath
 from ..machine.gpu import gpu_info
 from ..model_files.manifest import precision_of
+from ..model_files.onnx_file import refuse_memory_addresses
 
 OURS, PEER = "edge_ssd", "peer"
 
@@ -55,14 +55,14 @@ class Limits:
 
 def candidates_of(model: StrPath, limits: Limits = Limits()) -> list[Candidate]:
     """The Candidates of an ONNX file (with what lies beside it), or of a checkpoint or an engine alone, as far as the
-    Limits let them. Raises ValueError for an ONNX file that `check_graph` refuses."""
+    Limits let them. Raises ValueError for an ONNX file that `refuse_memory_addresses` refuses."""
     model = Path(model)
     if model.suffix == ".pt":
         found = [*_checkpoint_candidates(model, limits)]
     elif model.suffix == ".engine":
         found = [_engine_candidate(model, limits)]
     else:
-        check_graph(model)  # before a peer opens it, too
+        refuse_memory_addresses(model)  # before a peer opens it, too
         found = [
             *_onnx_candidates(model, limits.threads),
             *(

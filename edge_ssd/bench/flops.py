@@ -20,7 +20,15 @@ def giga_multiply_adds(path: StrPath) -> float | None:
         import onnx
     except ImportError:
         return None
-    model = onnx.load(str(path))
+    try:
+        return _of_model(onnx.load(str(path)))
+    except (IndexError, onnx.shape_inference.InferenceError):  # an input or a layer without sides
+        return None
+
+
+def _of_model(model: onnx.ModelProto) -> float | None:
+    import onnx
+
     weights = {tensor.name for tensor in model.graph.initializer}  # old exporters list them as inputs, too
     for entry in model.graph.input:
         if entry.name not in weights:

@@ -154,6 +154,7 @@ def _measure(
 def _model_file(name: str, folder: Path) -> tuple[Path, bool]:
     """The file of a model, and whether its weights are random."""
     from ..bench.networks import COLUMNS, save_random_network
+    from ..engines.opening import check_graph
     from ..models import model_path
 
     if name in COLUMNS:
@@ -163,6 +164,8 @@ def _model_file(name: str, folder: Path) -> tuple[Path, bool]:
         raise ValueError(f"{path}: expected .onnx, .engine or .pt, or one of {', '.join(COLUMNS)}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such model file")
+    if path.suffix == ".onnx":
+        check_graph(path)  # before a peer opens it
     return path, False
 
 

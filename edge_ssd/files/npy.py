@@ -39,7 +39,7 @@ def read_npy(path: StrPath, columns: Sequence[int], most_rows: int) -> np.ndarra
         raise ValueError(f"expected a ({wanted}) float array, got {shape} {dtype}")
     if not 0 <= shape[0] <= most_rows:
         raise ValueError(f"expected at most {most_rows} rows, got {shape[0]}")
-    count = int(math.prod(shape))  # a True in the shape is a number to NumPy
+    count = math.prod(shape)
     if len(content) - start < count * dtype.itemsize:
         raise ValueError(
             f"not a readable .npy file ({len(content) - start} bytes of numbers, the header claims "
@@ -62,4 +62,4 @@ def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype, int]:
     except Exception as error:  # whatever NumPy, its parser and Python's make of a header
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"not a readable .npy file ({reason[:200]})") from None
-    return shape, in_columns, dtype, file.tell()
+    return tuple(map(int, shape)), in_columns, dtype, file.tell()  # False passes for 0

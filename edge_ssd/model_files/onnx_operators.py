@@ -44,7 +44,6 @@ _OPERATORS: dict[str, tuple[tuple[int, Counts], ...]] = dict(
         ("LayerNormalization", ((17, (2, 3, 1, 3)),)),
         ("Loop", ((1, (3, ANY, 1, ANY)), (11, (2, ANY, 1, ANY)))),
         ("MaxPool", ((1, (1, 1, 1, 1)), (8, (1, 1, 1, 2)))),
-        ("NonMaxSuppression", ((10, (2, 5, 1, 1)),)),
         ("Pad", ((1, (1, 1, 1, 1)), (11, (2, 3, 1, 1)), (18, (2, 4, 1, 1)))),
         ("QLinearConv", ((10, (8, 9, 1, 1)),)),
         ("QLinearMatMul", ((10, (8, 8, 1, 1)),)),

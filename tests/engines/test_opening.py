@@ -148,8 +148,8 @@ def test_the_limits_grow_with_the_file_the_input_and_what_the_user_says(monkeypa
     assert limits.load_bytes(0, 0) == 600_000_000
     assert limits.load_bytes(100_000_000, 0) == 1_600_000_000
     assert limits.load_bytes(0, 512 * 512) == 600_000_000 + 4096 * 512 * 512
-    assert limits.load_bytes(0, 512 * 512, priors=24564) == 600_000_000 + 40960 * 24564
-    assert limits.load_bytes(0, 4096 * 4096, priors=16) == 600_000_000 + 40960 * 16
+    assert limits.load_bytes(0, 512 * 512, priors=24564) == 600_000_000 + 16384 * 24564
+    assert limits.load_bytes(0, 4096 * 4096, priors=16) == 600_000_000 + 16384 * 16
     monkeypatch.setenv("EDGE_SSD_LOAD_GIGABYTES", "5")
     assert limits.load_bytes(0, 0) == 5_000_000_000
     monkeypatch.setenv("EDGE_SSD_LOAD_GIGABYTES", "much")
