@@ -180,7 +180,10 @@ def _row(item: dict[str, Any], numbers: dict[Any, int]) -> tuple[float, ...]:
     # There are a million of them: what is usual is told by their types at once, the rest one by one.
     if not (type(bbox) is list and len(bbox) == 4 and _NUMBERS.issuperset(map(type, bbox))):
         bbox = finite_numbers(bbox, "bbox", 4)
-    area = item.get("area", bbox[2] * bbox[3])
+    try:
+        area = item.get("area", bbox[2] * bbox[3])
+    except OverflowError:  # a whole number beyond any float: named below
+        area = math.inf
     if type(area) not in _NUMBERS or not _are_finite([*bbox, area]):
         finite_numbers(bbox, "bbox", 4)
         finite_number(area, "area")

@@ -92,7 +92,7 @@ def _change(rng: Random, parent: Any, key: Any) -> None:
     elif action == 2 and isinstance(parent[key], (list, dict)):
         parent[key].clear()
     elif action == 3 and type(parent[key]) in (int, float):
-        parent[key] = parent[key] * rng.choice((-1, 0, 1000, 10**9, 0.3))
+        parent[key] = parent[key] * rng.choice((-1, 0, 1000, 10**9))
     elif action == 4 and isinstance(parent[key], str):
         parent[key] += rng.choice(TEXTS)
     else:
