@@ -17,7 +17,7 @@ from openvino.frontend import FrontEndManager
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
-from ..model_files.onnx_check import BadModel
+from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
 from .onnx_model import check_input, check_outputs, filled_up
 from .opening import Trial, check_opening
