@@ -13,7 +13,7 @@ import onnxruntime
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
-from ..model_files.onnx_check import BadModel
+from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
 from .onnx_model import check_input, check_outputs, filled_up
 from .opening import Trial, check_opening

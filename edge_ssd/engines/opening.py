@@ -5,7 +5,6 @@ Whatever opens an ONNX file calls `check_opening` before. What is known to be go
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import os
@@ -14,14 +13,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import limits
 from ..files import StrPath, file_sha256
 from ..machine.cpu import usable_cores
 from ..model_files.known_models import digest_of, is_known, remember
-from ..model_files.onnx_check import BadModel, CheckedModel, check_onnx
+from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
+
+if TYPE_CHECKING:
+    from ..model_files.onnx_check import CheckedModel
 
 # More would only cost memory for their stacks.
 _MOST_THREADS = 4
@@ -63,6 +65,10 @@ def check_opening(path: StrPath, trial: Trial, spec: SsdSpec | None = None) -> N
     file_digest = file_sha256(path)
     if is_known(file_digest, key):
         return
+    from ..model_files.onnx_check import (
+        check_onnx,
+    )  # here: it takes as long as all the rest for a model that is known
+
     model = check_onnx(path)
     digest = digest_of(path, file_digest, model.external)
     if digest != file_digest and is_known(digest, key):
@@ -78,6 +84,10 @@ def check_graph(path: StrPath) -> None:
     that package, `check_onnx` alone.
     Raises ValueError naming the file.
     """
+    import importlib.metadata  # here: it takes ten milliseconds
+
+    from ..model_files.onnx_check import check_onnx
+
     try:
         try:
             trial = Trial("onnx", importlib.metadata.version("onnx"), "the onnx package")

@@ -18,7 +18,7 @@ from openvino.preprocess import PrePostProcessor
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
-from ..model_files.onnx_check import BadModel
+from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
 from .layout import interleaved_pixels
 from .onnx_model import check_input, check_outputs, filled_up

@@ -155,7 +155,8 @@ def read_file(path: StrPath, most_bytes: int) -> bytes:
         _check_regular(path, status, most_bytes)
         # No more at a time: `read` allocates what it is asked for.
         parts = [file.read(status.st_size + 1)]
-        while parts[-1] and sum(map(len, parts)) <= most_bytes:  # it has grown, or its file system tells no sizes
+        # It has grown, or its file system tells no sizes.
+        while parts[-1] and sum(map(len, parts)) <= most_bytes:
             parts.append(file.read(_BLOCK_BYTES))
     if sum(map(len, parts)) > most_bytes:
         raise ValueError(f"{path}: has more than the {most_bytes} bytes that are read")

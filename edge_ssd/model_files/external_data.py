@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..files import StrPath
-from .onnx_wire import BadModel, read_structure
+from .onnx_file import BadModel
+from .onnx_wire import read_structure
 
 
 def external_locations(path: StrPath) -> list[str]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from .. import limits
 from ..files import StrPath, file_sha256, read_file, replacing, user_cache_folder
 from ..models import SHIPPED
-from .onnx_check import BadModel, check_onnx
+from .onnx_file import BadModel
 
 # In a line, instead of an engine: for all of them.
 _MADE_HERE = "made here"
@@ -65,6 +65,8 @@ def remember(digest: str, engine: str = _MADE_HERE) -> None:
 
 def remember_made(path: StrPath) -> None:
     """Adds an ONNX file that this machine has just made, so that it opens without a trial."""
+    from .onnx_check import check_onnx
+
     with suppress(BadModel, OSError):  # then it is tried as any other
         remember(digest_of(path, file_sha256(path), check_onnx(path).external))
 

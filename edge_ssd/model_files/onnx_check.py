@@ -16,11 +16,9 @@ from pathlib import Path, PurePosixPath
 
 from .. import limits
 from ..files import StrPath
-from .onnx_file import refuse_memory_addresses
+from .onnx_file import BadModel, refuse_memory_addresses
 from .onnx_operators import ANY, OFTEN_EMPTY, counts_of
-from .onnx_wire import BadModel, Function, Graph, Model, Node, SparseTensor, Tensor, Value, read_structure
-
-__all__ = ["BadModel", "CheckedModel", "check_onnx"]
+from .onnx_wire import Function, Graph, Model, Node, SparseTensor, Tensor, Value, read_structure
 
 # Of the format and of ONNX's own operators, today 13 and 26.
 _MOST_IR_VERSION, _MOST_OPSET = 100, 255

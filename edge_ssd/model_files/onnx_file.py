@@ -10,6 +10,10 @@ from ..files import StrPath
 _MEMORY_ADDRESS = b"_ORT_MEM_ADDR_"
 
 
+class BadModel(ValueError):
+    """What is wrong with an ONNX file, without the file's name."""
+
+
 def refuse_memory_addresses(path: StrPath) -> None:
     """Raises ValueError for a model file whose weights are said to lie somewhere in the memory of who opens it.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from .. import limits
 from ..files import StrPath
+from .onnx_file import BadModel
 
 _VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
 _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
@@ -20,10 +21,6 @@ _FIXED_BYTES = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
 _Range = tuple[int, int]
 # What a field holds: a whole number (of _VARINT), or where its bytes are.
 _Field = tuple[int, int, int, int]
-
-
-class BadModel(ValueError):
-    """What is wrong with an ONNX file, without the file's name."""
 
 
 @dataclass

@@ -23,6 +23,7 @@ from edge_ssd.build_engine.report_html import page
 from edge_ssd.cli import main
 from edge_ssd.files import file_sha256
 from edge_ssd.machine.gpu import GpuInfo
+from edge_ssd.model_files.known_models import is_known
 from edge_ssd.model_files.manifest import EngineFile, read_manifest
 from edge_ssd.models import DEMO_MODEL
 from tests.build_engine.fake_builder import make_tensorrt
@@ -106,6 +107,14 @@ def test_fp16_for_the_cpu(folder, capsys):
     ]
     assert "small.fp16.onnx" in capsys.readouterr().out
     Detector.load(folder / "small.fp16.onnx").close()
+
+
+def test_what_was_built_here_needs_no_trial(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "save", onnx.save_model)  # not the tests' own, which remembers
+    monkeypatch.setenv("EDGE_SSD_CACHE", str(tmp_path / "cache"))
+    assert run(folder / "small.onnx", "--precision", "fp16", "--runtime", "cpu") == 0
+    assert is_known(file_sha256(folder / "small.fp16.onnx"), "any engine")
+    assert not is_known(file_sha256(folder / "small.onnx"), "any engine")
 
 
 def test_fp16_without_images_says_that_nothing_was_watched(folder, capsys):

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 from edge_ssd import Detector, limits
 from edge_ssd.engines import opening
 from edge_ssd.engines.opening import Trial, check_graph, check_opening
-from edge_ssd.model_files.onnx_check import BadModel
+from edge_ssd.model_files.onnx_file import BadModel
 from edge_ssd.models import DEMO_MODEL
 from tests.conftest import ROOT
 from tests.hostile.broken_onnx import node_of, save, set_constant, small_spec, small_ssd

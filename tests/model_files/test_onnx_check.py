@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_ssd import limits
 from edge_ssd.model_files.external_data import external_locations
-from edge_ssd.model_files.onnx_check import BadModel, check_onnx
+from edge_ssd.model_files.onnx_check import check_onnx
+from edge_ssd.model_files.onnx_file import BadModel
 from edge_ssd.model_files.onnx_operators import ANY, counts_of, operators
 from edge_ssd.models import FOLDER
 from tests.conftest import ROOT

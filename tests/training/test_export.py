@@ -12,6 +12,8 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+from edge_ssd.files import file_sha256  # noqa: E402
+from edge_ssd.model_files.known_models import is_known  # noqa: E402
 from edge_ssd.networks import build_model  # noqa: E402
 from edge_ssd.spec import SsdSpec  # noqa: E402
 from edge_ssd.training import export_onnx as module  # noqa: E402
@@ -68,6 +70,10 @@ def test_two_exports_into_one_file_are_refused_and_the_old_pair_stays(small, tmp
 def run(path, batch):
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return session.run(["loc", "conf"], {"image": batch})
+
+
+def test_what_was_exported_here_needs_no_trial(exported):
+    assert is_known(file_sha256(exported), "any engine")
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
