@@ -6,11 +6,13 @@ VENV ?= .venv
 RUNTIME_VENV ?= .venv-runtime-$(notdir $(PYTHON))
 DEMO_VENV ?= .venv-demo
 OUT ?= gpu_check
+# Of all kinds of file together.
+MINUTES ?= 60
 # Two test processes, however many cores there are: each may hold a network in training.
 WORKERS ?= -n 2 --dist worksteal
 PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-all test-runtime gpu-check lint clean
+.PHONY: demo test test-all test-runtime fuzz gpu-check lint clean
 
 $(VENV)/ready: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -42,6 +44,11 @@ test-all: $(VENV)/ready test-runtime
 # What runs on a robot: no torch, no OpenVINO.
 test-runtime: $(RUNTIME_VENV)/ready
 	$(RUNTIME_VENV)/bin/python -m pytest $(WORKERS) -m "not torch and not full"
+
+# Mutated files of every kind; what fails is kept in fuzz_failures/. With Atheris (extra `fuzz`), guided by coverage:
+# python -m tests.fuzz KIND --guided
+fuzz: $(VENV)/ready
+	$(VENV)/bin/python -m tests.fuzz --minutes $(MINUTES)
 
 lint: $(VENV)/ready
 	$(VENV)/bin/ruff check

@@ -86,6 +86,8 @@ setup(
         "rtx": ["tensorrt-rtx-cu13>=1.7,<2"],
         "eval": EVAL,
         "train": TRAIN,
+        # Coverage-guided fuzzing; `make fuzz` does without.
+        "fuzz": ['atheris>=3,<4; sys_platform == "linux" and platform_machine == "x86_64"'],
         "test-runtime": TEST_RUNTIME,
         "test": [*CPU, *OPENVINO, *TRAIN, *TEST_RUNTIME, *BUILD, *TENSORRT, *NVRTC],
     },

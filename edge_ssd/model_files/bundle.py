@@ -16,6 +16,7 @@ from ..files.inside import file_inside, stays_inside
 from ..files.json_fields import read_json
 from ..machine.gpu import gpu_info
 from ..spec import SsdSpec
+from .external_data import external_locations
 from .manifest import Running, check_manifest, manifest_path, read_manifest
 from .onnx_file import refuse_memory_addresses
 from .unpack import FORMAT, INDEX, check_bundle, unpack
@@ -141,7 +142,7 @@ def _weights_of(model: Path) -> dict[str, Path]:
     """{name in the bundle: path} of the files outside of an ONNX model that hold weights of it."""
     refuse_memory_addresses(model)
     found = {}
-    for location in _external_locations(model):
+    for location in external_locations(model):
         if not stays_inside(location):
             raise ValueError(
                 f"{model}: has weights in {location!r}, and a bundle holds what lies in the model's folder. "
@@ -152,16 +153,6 @@ def _weights_of(model: Path) -> dict[str, Path]:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; {model.name} has weights in it") from None
     return found
-
-
-def _external_locations(model: Path) -> list[str]:
-    """What the model itself names; without the package that reads it, what exporters name such files."""
-    try:
-        from .external_data import external_locations
-    except ImportError:
-        names = [model.name + suffix for suffix in (".data", "_data")] + [f"{model.stem}.data"]
-        return [name for name in names if model.with_name(name).is_file()]
-    return external_locations(model)
 
 
 def _inside(location: str) -> str:

@@ -90,7 +90,7 @@ def test_a_manifest_names_no_file_outside_of_its_folder(folder):
         EngineFile(SsdSpec.load(folder / "small.json"), manifest).save(path)
         (folder / "engines" / "link.onnx").unlink(missing_ok=True)
         (folder / "engines" / "link.onnx").symlink_to("../small.onnx")
-        with pytest.raises(ValueError, match=r"would leave that folder|is a link out of its folder"):
+        with pytest.raises(ValueError, match=r"expected the name of a file|is a link out of its folder"):
             building.rebuild(path)
 
 

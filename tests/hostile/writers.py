@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -26,8 +27,9 @@ from edge_ssd.sinks.snapshot import SnapshotSink
 from edge_ssd.spec import PriorSpec, SsdSpec, load_spec_of
 from edge_ssd.training.history import read_metrics, write_metrics
 from tests.model_files.test_manifest import MANIFEST
+from tests.onnx_graphs import save_planted_model
 from tests.results import result
-from tests.specs import example_spec
+from tests.specs import example_spec, grid_spec
 
 # A version is the length of what is written: the second is too long for a disk of three megabytes.
 SHORT, LONG = 10, 100_000
@@ -93,8 +95,8 @@ class Bundle:
         source = folder.parent / f"model{version}"
         source.mkdir(exist_ok=True)
         if not (source / "m.int8.report.html").exists():
-            (source / "m.onnx").write_bytes(b"")
-            example_spec().save(source / "m.json")
+            spec = grid_spec(2, 2)
+            save_planted_model(source, np.zeros((4, 4)), np.zeros((4, 3)), replace(spec, name="m"))
             (source / "m.int8.report.html").write_bytes(bytes_of(version))
         write_bundle(source / "m.onnx", folder / "b.zip")
 

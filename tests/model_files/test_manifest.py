@@ -160,7 +160,7 @@ def changed(engine, change):
         (lambda c: c["spec"].pop("name"), "name: missing"),
         (lambda c: c["manifest"].pop("version"), r"manifest\.version: missing"),
         (lambda c: c["manifest"].update(speed=1), r"manifest\.speed: unknown key"),
-        (lambda c: c["manifest"].update(engine_bytes="4"), r'manifest\.engine_bytes: expected int, got "4"'),
+        (lambda c: c["manifest"].update(engine_bytes="4"), r"manifest\.engine_bytes: expected int, got '4'"),
         (
             lambda c: c["manifest"].update(version_compatible=1),
             r"manifest\.version_compatible: expected bool",
