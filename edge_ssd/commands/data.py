@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..files.terminal import one_line, progress_bar
-from . import new_parser, plotting
+from . import new_parser, plotting, say_left_out
 from .options import ADDRESS, add_split_argument
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     plot_statistics = _load_plotter() if arguments.plot else None
     dataset = open_dataset(arguments.data, arguments.split)
+    say_left_out(dataset)
     statistics = measure(dataset, _bar(dataset, "measure"))
     print(dataset.address)
     print(statistics_text(statistics), flush=True)

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Union
@@ -21,7 +21,38 @@ except ImportError:  # not on Windows: what a killed process leaves there stays
 StrPath = Union[str, "os.PathLike[str]"]
 
 # Of image files, as all of OpenCV's builds read them.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Of images that are not read: not every build of OpenCV can, or none.
+OTHER_IMAGE_SUFFIXES = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jp2",
+    ".gif",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+    ".psd",
+)
+
+
+def natural_key(path: StrPath) -> tuple[tuple[int | str, ...], str]:
+    """A key to sort paths of one folder by, numbers by their value: frame2 comes before frame10."""
+    parts = re.split("([0-9]+)", os.path.basename(path))
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), str(path)
+
+
+def count_text(count: int, noun: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def suffixes_text(suffixes: Iterable[str], most: int = 10) -> str:
+    """Suffixes of files for a message, each once, in order."""
+    names = sorted({suffix or "no suffix" for suffix in suffixes})
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def user_cache_folder() -> Path:

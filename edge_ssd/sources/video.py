@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import cv2
 
-from ..files import IMAGE_SUFFIXES, StrPath
+from ..files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, StrPath
 from ..files.image import opencv_name
 from ..files.image_header import check_size
 from ..frames import Frame, now_ns
@@ -135,6 +135,8 @@ def open_video(path: StrPath, allocate: Allocate | None = None) -> VideoReader:
     capture = cv2.VideoCapture(opencv_name(path))
     # FFmpeg takes a .txt file for the pictures of a text terminal.
     if not capture.isOpened() or capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"ansi"):
+        if Path(path).suffix.lower() in OTHER_IMAGE_SUFFIXES:
+            raise ValueError(f"{path}: images of this kind are not read; convert it to JPEG or PNG")
         raise ValueError(f"{path}: neither an image nor a video that OpenCV can read; is the file complete?")
     _check_frame_size(capture, str(path))
     return VideoReader(capture, str(path), is_live=False, allocate=allocate)
