@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,11 @@ def _kind_of(address: str) -> Callable[[str, str, tuple[str, ...]], Dataset]:
     )
 
 
+def has_usual_layout(folder: Path) -> bool:
+    """Whether a folder, or one below, has annotations in a file or a folder of their own, as `open_dataset` takes."""
+    return any(_class_of(place) for place in (folder, *_folders_below(folder)))
+
+
 def _class_of(folder: Path) -> type[VocDataset] | type[CocoDataset] | None:
     """The class of the data set in a folder that has its annotations in a file or a folder of their own; else None."""
     from .coco import CocoDataset, annotation_files
@@ -113,16 +119,13 @@ def _other_layout(folder: Path) -> str:
         return "annotations.xml, CVAT for images: export it as COCO or Pascal VOC"
     exported = next((p for n in ("*/", "") for p in folder.glob(f"{n}_annotations.coco.json")), None)
     if exported:
-        split = exported.parent.name
-        return (
-            f"{split}/{exported.name}: COCO laid out otherwise; copy it to annotations/instances_{split}.json "
-            f"and leave the images in {split}"
-        )
-    # labels/*.txt, labels/train/*.txt or train/labels/*.txt
-    if any(any(folder.glob(pattern)) for pattern in ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")):
-        return (
-            "YOLO's (labels/*.txt). Export it as COCO or Pascal VOC from the tool it was marked with, or convert it: "
-            "pip install supervision; DetectionDataset.from_yolo(IMAGES, LABELS, 'data.yaml')"
-            ".as_pascal_voc('OUT/JPEGImages', 'OUT/Annotations')"
-        )
+        return f"{exported.relative_to(folder)}, COCO as Roboflow has it: {_convert_hint(folder)}"
+    # labels/*.txt, labels/train/*.txt or train/labels/*.txt; darknet's, beside the images
+    patterns = ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt", "data.yaml", "*.names")
+    if any(any(folder.glob(pattern)) for pattern in patterns):
+        return f"YOLO's (labels/*.txt): {_convert_hint(folder)}"
     return "neither"
+
+
+def _convert_hint(folder: Path) -> str:
+    return f"convert it with `{shlex.join(['edge-ssd', 'data', 'convert', str(folder), '--out', 'OUT'])}`"

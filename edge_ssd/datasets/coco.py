@@ -94,6 +94,11 @@ class CocoDataset(FolderDataset):
         self.annotation(index)  # raises what is wrong with the image's entries
         return self._objects.get(self._images[index]["id"], _NO_OBJECTS)[:, 4].copy()
 
+    def has_box(self, class_name: str) -> bool:
+        """Whether any object is of a class."""
+        number = self._category_names.index(class_name) if class_name in self._category_names else -1
+        return any((rows[:, 5] == number).any() for rows in self._objects.values())
+
     def findings(self, indices: Iterable[int] | None = None) -> tuple[list[Finding], list[Finding]]:
         problems, remarks = super().findings(indices)
         counts = Counter(image["id"] for image in self._images)
