@@ -33,6 +33,8 @@ def open_dataset(address: StrPath, split: str = "", class_names: Sequence[str] =
     Raises FileNotFoundError or ValueError, naming what is missing and what there is; ImportError without
     OpenCV. The content is looked at by `check`.
     """
+    if not str(address).strip():
+        raise ValueError("data: is empty; expected a VOC or COCO folder, or demo://?frames=N")
     try:
         return _kind_of(str(address))(str(address), split, tuple(class_names))
     except ModuleNotFoundError as error:

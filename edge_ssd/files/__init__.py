@@ -38,6 +38,10 @@ OTHER_IMAGE_SUFFIXES = (
 )
 
 
+# What to do where the cache cannot be used.
+_OTHER_CACHE = "let XDG_CACHE_HOME name a folder that can be written to"
+
+
 def natural_key(path: StrPath) -> tuple[tuple[int | str, ...], str]:
     """A key to sort paths of one folder by, numbers by their value: frame2 comes before frame10."""
     parts = re.split("([0-9]+)", os.path.basename(path))
@@ -56,8 +60,21 @@ def suffixes_text(suffixes: Iterable[str], most: int = 10) -> str:
 
 
 def user_cache_folder() -> Path:
-    """edge_ssd in the user's cache folder; RuntimeError where the user has no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
+    """edge_ssd in the user's cache folder; OSError where the user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
+    except RuntimeError:
+        raise OSError(f"this user has no home folder; {_OTHER_CACHE}") from None
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Makes a folder below the user's cache. Raises OSError, with what to do, where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be made ({error.strerror}); {_OTHER_CACHE}") from error
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{folder}: cannot be written to; {_OTHER_CACHE}")
 
 
 def user_path(name: StrPath) -> Path:

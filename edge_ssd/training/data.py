@@ -140,7 +140,7 @@ def make_loader(images: TrainingImages, batches: RankBatches, workers: int) -> t
     Raises OSError where the shared memory has no room for their batches.
     """
     if workers:
-        _check_shared_memory(images.spec, batches.batch, workers)
+        _check_shared_memory(images.spec, batches, workers)
     return torch_data.DataLoader(
         images,
         batch_sampler=batches,
@@ -155,7 +155,7 @@ def make_loader(images: TrainingImages, batches: RankBatches, workers: int) -> t
     )
 
 
-def _check_shared_memory(spec: SsdSpec, batch: int, workers: int) -> None:
+def _check_shared_memory(spec: SsdSpec, batches: RankBatches, workers: int) -> None:
     """Raises OSError where batches would not fit: then a thread of a worker fails, and the run waits for ever."""
     if not os.path.isdir(_SHARED_MEMORY):
         return
@@ -163,12 +163,13 @@ def _check_shared_memory(spec: SsdSpec, batch: int, workers: int) -> None:
     loaders = int(
         os.environ.get("LOCAL_WORLD_SIZE", "1")
     )  # torchrun's name for the processes of this machine
-    needed = loaders * (workers * _PREFETCHED + 1) * batch * height * width * 3
+    at_once = min(workers * _PREFETCHED + 1, len(batches))
+    needed = loaders * at_once * batches.batch * height * width * 3
     free = shutil.disk_usage(_SHARED_MEMORY).free
     if needed > free:
         raise OSError(
-            f"{_SHARED_MEMORY}: batches of {batch} images from {workers} workers need {needed / 1e6:.0f} MB of shared "
-            f"memory, {free / 1e6:.0f} MB are free; take --workers 0, or give the container more: "
+            f"{_SHARED_MEMORY}: batches of {batches.batch} images from {workers} workers need {needed / 1e6:.0f} MB of "
+            f"shared memory, {free / 1e6:.0f} MB are free; take --workers 0, or give the container more: "
             f"docker run --shm-size {-(-2 * needed // (64 << 20)) * 64}m"
         )
 
