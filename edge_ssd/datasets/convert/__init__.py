@@ -97,7 +97,8 @@ def _open(folder: Path) -> tuple[dict[str, FolderDataset], list[str]]:
     if exported:
         return _open_exported(folder, exported), []
     if not has_usual_layout(folder) and not has_xml(folder):
-        return open_yolo(folder)
+        sets, left_out = open_yolo(folder)
+        return dict(sets), left_out
     if has_usual_layout(folder):
         dataset = open_dataset(folder)
         assert isinstance(dataset, FolderDataset), folder
