@@ -3,10 +3,18 @@
 They import heavy packages inside `main`, so that `-h` works on a bare install.
 """
 
+from __future__ import annotations
+
 import argparse
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..files.terminal import one_line
+
+if TYPE_CHECKING:
+    from ..datasets import Dataset
 
 
 def new_parser(subparsers: Any, name: str, text: str, description: str) -> argparse.ArgumentParser:
@@ -14,6 +22,12 @@ def new_parser(subparsers: Any, name: str, text: str, description: str) -> argpa
     return subparsers.add_parser(
         name, help=text, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+
+
+def say_left_out(dataset: Dataset) -> None:
+    """Says on standard error what lies in a data set's folder and is not taken."""
+    for text in dataset.left_out:
+        print(f"left out: {one_line(text)}", file=sys.stderr)
 
 
 @contextmanager

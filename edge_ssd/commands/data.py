@@ -1,14 +1,16 @@
-"""`edge-ssd data`: what is in a data set, and what is wrong with it."""
+"""`edge-ssd data`: what is in a data set, what is wrong with it, and those of other tools made COCO or VOC."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import count_text
 from ..files.terminal import one_line, progress_bar
-from . import new_parser, plotting
+from . import new_parser, plotting, say_left_out
 from .options import ADDRESS, add_split_argument
 
 if TYPE_CHECKING:
@@ -32,6 +34,14 @@ same name, a box that is there twice.
 
   edge-ssd data check VOCdevkit/VOC2007 --split trainval --against test
   edge-ssd data check tools --split train --against val --clean tools/ImageSets/Main/train-clean.txt
+"""
+CONVERT = """\
+Writes a YOLO folder (labels/*.txt with data.yaml or classes.txt; Ultralytics' and darknet's layouts) or one that
+Roboflow exported (COCO, VOC, YOLO) as COCO or VOC, whole or not at all. Each image that is left out is named with
+the reason.
+
+  edge-ssd data convert coco128 --out tools
+  edge-ssd data convert export.v3.yolov8 --split train valid --to voc --link --out tools
 """
 _SHOWN, _LONGEST_LINE = 10, 2000
 
@@ -57,6 +67,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="write the images that are left: VOC: a list for ImageSets/Main; COCO: an annotation file",
     )
     check.set_defaults(main=check_main)
+    _add_convert(commands)
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    convert = new_parser(commands, "convert", "YOLO and Roboflow folders to COCO or VOC", CONVERT)
+    convert.add_argument("source", metavar="SRC", help="folder that another tool wrote")
+    convert.add_argument("--out", required=True, metavar="DST", help="new folder")
+    convert.add_argument("--split", nargs="+", default=[], metavar="S", help="splits to take; default: all")
+    convert.add_argument("--to", choices=("coco", "voc"), default="coco", help="default: coco")
+    convert.add_argument("--link", action="store_true", help="hard links to the images instead of copies")
+    convert.set_defaults(main=convert_main)
 
 
 def _add_command(
@@ -75,6 +96,7 @@ def main(arguments: argparse.Namespace) -> int:
 
     plot_statistics = _load_plotter() if arguments.plot else None
     dataset = open_dataset(arguments.data, arguments.split)
+    say_left_out(dataset)
     statistics = measure(dataset, _bar(dataset, "measure"))
     print(dataset.address)
     print(statistics_text(statistics), flush=True)
@@ -114,6 +136,25 @@ def check_main(arguments: argparse.Namespace) -> int:
         raise ValueError("; ".join(filter(None, [text, fix_hint])))
     counts = f"{len(remarks)} remarks, " if remarks else ""
     print(f"{dataset.address}: {len(dataset)} images, no problems; {counts}{len(look_alike)} look alike")
+    return 0
+
+
+def convert_main(arguments: argparse.Namespace) -> int:
+    """Converts, and prints what was taken and what was left out; known errors come out as exceptions."""
+    from ..datasets.convert import convert
+
+    report, left_out = convert(
+        arguments.source, arguments.out, arguments.split, arguments.to, arguments.link, progress=_bar
+    )
+    for part in report:
+        empty = f", {part.empty} of them without objects" if part.empty else ""
+        images, boxes = count_text(part.images, "image"), f"{part.boxes} box{'' if part.boxes == 1 else 'es'}"
+        print(f"{one_line(part.split)}: {images}{empty}, {boxes}")
+    _print_some([f"left out: {text}" for part in report for text in part.problems], "that were left out")
+    _print_some([f"left out: {text}" for text in left_out], "reasons")
+    split = next(part.split for part in report if part.images)
+    check = shlex.join(["edge-ssd", "data", "check", arguments.out, "--split", split])
+    print(f"{arguments.out}: {arguments.to.upper()}; next: {check}")
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from . import new_parser, plotting
+from . import new_parser, plotting, say_left_out
 from .options import add_cpu_arguments, add_data_arguments, add_trust_arguments
 
 DESCRIPTION = """\
@@ -52,6 +52,7 @@ def main(arguments: argparse.Namespace) -> int:
             raise FileNotFoundError(f"{path}: no such folder to write to")
     model = arguments.model or str(DEMO_MODEL)
     dataset = open_dataset(arguments.data, arguments.split)
+    say_left_out(dataset)
     use_one_opencv_thread()
     with Detector.load(
         model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 
 from ..options import CPU_ENGINES, PRECISIONS
@@ -124,5 +125,11 @@ def _number(text: str) -> float:
 
 
 def names_list(text: str) -> tuple[str, ...]:
-    """Names separated by commas, without the spaces around them."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+    """Names separated by commas, without the spaces around them; one that has a comma stands in double quotes."""
+    try:
+        (names,) = csv.reader([text], skipinitialspace=True, strict=True) if text.strip() else ([],)
+    except (csv.Error, ValueError) as error:  # ValueError: lines
+        raise argparse.ArgumentTypeError(
+            f"expected names with commas between them, those that have a comma in double quotes; got {text!r} ({error})"
+        ) from None
+    return tuple(name.strip() for name in names if name.strip())

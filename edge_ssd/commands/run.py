@@ -56,7 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score-threshold", type=fraction, default=0.5, metavar="T", help="default: 0.5")
     parser.add_argument("--iou-threshold", type=fraction, metavar="T", help="of NMS; default: the model's")
     parser.add_argument(
-        "--classes", type=names_list, default=(), metavar="A,B", help="look for these classes only"
+        "--classes",
+        type=names_list,
+        default=(),
+        metavar="A,B",
+        help="look for these classes only; in double quotes where a name has a comma",
     )
     parser.add_argument(
         "--policy",
@@ -107,13 +111,14 @@ def main(arguments: argparse.Namespace) -> int:
     from ..options import UnknownClass
 
     address = arguments.camera if arguments.camera is not None else arguments.source
+    if not address.strip():  # as of a variable that is not set
+        return _wrong_use(f"--{'source' if arguments.camera is None else 'camera'} is empty")
     outputs = arguments.output or _default_outputs(arguments.show)
     try:
         _check_outputs(outputs, address)
         detector = _load_detector(arguments)
     except (UnknownClass, WrongUse) as error:
-        print(f"edge-ssd run: error: {joined(str(error))}", file=sys.stderr)
-        return 2
+        return _wrong_use(str(error))
     targets = [*outputs, *(["window"] if arguments.show else [])]
     if importlib.util.find_spec("cv2"):  # a GPU's frames may come without it
         from ..files.image import use_one_opencv_thread
@@ -122,6 +127,11 @@ def main(arguments: argparse.Namespace) -> int:
     with detector:
         _run(detector, address, targets, arguments)
     return 0
+
+
+def _wrong_use(text):
+    print(f"edge-ssd run: error: {joined(text)}", file=sys.stderr)
+    return 2
 
 
 def _run(detector, address, targets, arguments):
@@ -197,7 +207,7 @@ def _check_outputs(outputs, address):
     from ..sinks.partial import cut_off_path, partial_path
     from ..sources.address import without_login
 
-    source = _place(unquote(address.removeprefix("file://")) if address.startswith("file://") else address)
+    source = _place(address)
     places = [target if target in ("-", "null") else _place(target) for target in outputs]
     for target, place in zip(outputs, places):
         try:
@@ -212,6 +222,8 @@ def _check_outputs(outputs, address):
 
 
 def _place(name):
+    if name.lower().startswith("file://"):
+        name = unquote(name[len("file://") :])
     return os.path.realpath(os.path.expanduser(name.replace("\0", "")))  # a NUL is told by whoever opens it
 
 

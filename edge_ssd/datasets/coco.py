@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -12,29 +13,39 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from .. import limits
-from ..files import StrPath, replacing
-from ..files.json_fields import finite_number, finite_numbers, read_json, shown, whole_number
+from ..files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, StrPath, count_text, replacing, suffixes_text
+from ..files.json_fields import finite_number, finite_numbers, read_json, short, shown, whole_number
 from .dataset import Annotation, Finding
 from .folder import FolderDataset
+from .voc_files import files_below
 
 # What is kept of the annotation file, which may be hundreds of megabytes in each process: no polygons, no captions.
 _IMAGE_ENTRIES = ("id", "file_name", "height", "width")
 _NO_OBJECTS = np.empty((0, 7))
 _NUMBERS = frozenset({int, float})
+# Annotation files that tools write beside the images, or their folder: Label Studio, FiftyOne and others.
+_BESIDE = re.compile(r"(result|labels|annotations|instances_.*|coco.*)(-clean)?\.json")
+_DRIVE = re.compile("[A-Za-z]:")
+# Categories that a message names.
+_LISTED = 10
 
 
 class CocoDataset(FolderDataset):
     """A COCO folder; see `open_dataset`. Crowds (iscrowd) are difficult.
 
-    The images lie in images/<split>, <split>, images, or the folder itself. Categories are in order of id; one without
-    a box is a class too.
+    The annotations lie in annotations/*_<split>.json, or in one JSON file of the folder itself; the images in
+    images/<split>, <split>, images, data, or the folder itself. Categories are in order of id; one without a box is a
+    class too.
     """
 
     difficult_is_crowd = True
 
-    def __init__(self, folder: StrPath, split: str = "", class_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: StrPath, split: str = "", class_names: Sequence[str] = (), file: Path | None = None
+    ) -> None:
+        """file: the annotations, beside the images; default: where COCO has them."""
         folder = Path(folder)
-        self._file = _annotation_file(folder, split)
+        self._file = file or _annotation_file(folder, split)
         content = _read_content(self._file)
         categories = sorted(content["categories"], key=_by_id)
         self._category_names = tuple(category["name"] for category in categories)
@@ -43,13 +54,21 @@ class CocoDataset(FolderDataset):
             for image in sorted(content["images"], key=_by_id)
         ]
         numbers = {category["id"]: number for number, category in enumerate(categories)}
-        self._objects, self._wrong = _group_objects(content["annotations"], numbers)
+        self._objects, self._wrong = _group_objects(content["annotations"], numbers, self._category_names)
         if len(numbers) != len(categories):
             raise ValueError(f"{self._file}: categories: expected each id once")
         self._folder = folder
-        self._image_folder = _image_folder(folder, split, self._images)
+        # A file of the only set tells the folder of its images: instances_default.json.
+        of_file = self._file.stem.rpartition("_")[2]
+        places = [self._file.parent] if file else _image_places(folder, split or of_file)
+        last_parts = Counter(_last_part(image.get("file_name")) for image in self._images)
+        self._ambiguous = frozenset(last for last, count in last_parts.items() if count > 1)
+        self._image_folder = self._image_folder_of(places)
         clean = self._file.with_stem(f"{self._file.stem}-clean")
         super().__init__(folder, split, str(self._file), class_names or self._category_names, clean)
+        alone = len(annotation_files(folder)) == 1
+        if self._image_folder != folder and (alone or self._image_folder.name in (split, of_file)):
+            self.left_out = self._unlisted()
 
     def __len__(self) -> int:
         return len(self._images)
@@ -74,6 +93,11 @@ class CocoDataset(FolderDataset):
         """(N,) float64: `area` of the file, mostly that of the mask, as COCO's own scoring takes it."""
         self.annotation(index)  # raises what is wrong with the image's entries
         return self._objects.get(self._images[index]["id"], _NO_OBJECTS)[:, 4].copy()
+
+    def has_box(self, class_name: str) -> bool:
+        """Whether any object is of a class."""
+        number = self._category_names.index(class_name) if class_name in self._category_names else -1
+        return any((rows[:, 5] == number).any() for rows in self._objects.values())
 
     def findings(self, indices: Iterable[int] | None = None) -> tuple[list[Finding], list[Finding]]:
         problems, remarks = super().findings(indices)
@@ -129,25 +153,71 @@ class CocoDataset(FolderDataset):
             raise ValueError(
                 f"{self._file}: image {shown(image['id'])}: file_name: expected a path, got {found}"
             )
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
+        found = self._found(self._image_folder, name)
+        if found is None:
             raise ValueError(
                 f"{self._file}: file_name: expected a path below the images' folder, got {name!s:.200}"
             )
-        return self._image_folder / path
+        return found
+
+    def _found(self, folder: Path, name: str) -> Path | None:
+        r"""The path of an image below a folder, there or not; None where its name leads out of it.
+
+        Tools on Windows write \ for /. Others write a path of their own machine: then the image is that of the same
+        last part, if only one has it.
+        """
+        if "\\" in name and not _exists(folder / name):
+            name = name.replace("\\", "/")
+        path = PurePosixPath(name)
+        if not (path.is_absolute() or ".." in path.parts or _DRIVE.match(name)):
+            return folder / path
+        last = folder / path.name
+        return last if path.name not in (*self._ambiguous, "", "..") and _exists(last) else None
+
+    def _image_folder_of(self, places: list[Path]) -> Path:
+        """The first of the places that has one of the first images; the first that exists where none has."""
+        places = [place for place in places if place.is_dir()]
+        names = [image["file_name"] for image in self._images[:10] if _is_name(image.get("file_name"))]
+        for place in places:
+            if any(path and _exists(path) for path in (self._found(place, name) for name in names)):
+                return place
+        return places[0]
+
+    def _unlisted(self) -> tuple[str, ...]:
+        """What lies in the images' folder and is not listed, a text for each reason."""
+        names = [image["file_name"] for image in self._images if _is_name(image.get("file_name"))]
+        listed = {self._found(self._image_folder, name) for name in names}
+        paths = sorted(path for path in files_below(self._image_folder) if path not in listed)
+        images = [path for path in paths if path.suffix.lower() in IMAGE_SUFFIXES]
+        others = [path for path in paths if path.suffix.lower() in OTHER_IMAGE_SUFFIXES]
+        texts = []
+        if images:
+            where = f"that {self._file.name} does not list (such as {images[0]})"
+            texts.append(f"{count_text(len(images), 'image')} {where}")
+        if others:
+            kinds = suffixes_text(path.suffix.lower() for path in others)
+            texts.append(f"{count_text(len(others), 'image')} of a kind that is not read ({kinds})")
+        return tuple(texts)
+
+
+def annotation_files(folder: Path) -> list[Path]:
+    """The files of annotations of a COCO folder: annotations/*.json, else what some tools write beside the images."""
+    inside = sorted((folder / "annotations").glob("*.json"))
+    return inside or sorted(path for path in folder.glob("*.json") if _BESIDE.fullmatch(path.name))
 
 
 def _annotation_file(folder: Path, split: str) -> Path:
     """annotations/<anything>_<split>.json; the instances where there are others, such as captions."""
-    files = sorted((folder / "annotations").glob("*.json"))
+    files = annotation_files(folder)
     names = [path.stem for path in files]
     if split:
         files = [path for path in files if path.stem == split or path.stem.endswith(f"_{split}")]
     instances = [path for path in files if path.stem.startswith("instances")]
     fitting = instances or files
     if len(fitting) != 1:
+        place = files[0].parent if files else folder / "annotations"
         asked = f"one annotation file of split {split!r}" if split else "one annotation file, or a split"
-        raise ValueError(f"{folder / 'annotations'}: expected {asked}; there is: {', '.join(names)}")
+        raise ValueError(f"{place}: expected {asked}; there is: {', '.join(names)}")
     return fitting[0]
 
 
@@ -156,22 +226,37 @@ def _by_id(entry: dict[str, Any]) -> tuple[bool, Any]:
     return isinstance(entry["id"], str), entry["id"]
 
 
-def _group_objects(annotations, numbers):
+def _group_objects(annotations, numbers, category_names):
     """The objects of each image, and what is wrong with those of some.
 
-    numbers: dict category id -> number of the class.
+    numbers: dict category id -> number of the class.   category_names: by that number, for errors.
     Returns (dict image id -> (N, 7) float64 x y w h, area, number of the class, crowd or not;
     dict image id -> text).
     """
     objects, wrong = {}, {}
+    known = _known(numbers, category_names)
     for item in annotations:
         try:
             row = _row(item, numbers)
+        except _UnknownCategory as error:
+            wrong.setdefault(item["image_id"], f"{error} ({known})")
         except (KeyError, ValueError) as error:
             wrong.setdefault(item["image_id"], str(error))
         else:
             objects.setdefault(item["image_id"], []).append(row)
     return {key: np.array(rows, np.float64) for key, rows in objects.items()}, wrong
+
+
+class _UnknownCategory(ValueError):
+    """An id that no category has."""
+
+
+def _known(numbers: dict[Any, int], names: Sequence[str]) -> str:
+    """The categories for a message: 1 cat, 2 dog."""
+    shown_ids = [
+        f"{_shown_id(key)} {short(names[number])}" for key, number in list(numbers.items())[:_LISTED]
+    ]
+    return ", ".join([*shown_ids, *(["..."] if len(numbers) > _LISTED else [])])
 
 
 def _row(item: dict[str, Any], numbers: dict[Any, int]) -> tuple[float, ...]:
@@ -189,7 +274,9 @@ def _row(item: dict[str, Any], numbers: dict[Any, int]) -> tuple[float, ...]:
         finite_number(area, "area")
         raise ValueError("bbox: its numbers are too large")
     category, crowd = item["category_id"], item.get("iscrowd", 0)
-    if not _is_id(category) or category not in numbers:
+    if _is_id(category) and category not in numbers:
+        raise _UnknownCategory(f"category_id {_shown_id(category)} is not among the categories")
+    if not _is_id(category):
         raise ValueError(f"category_id: expected one of the categories' ids, got {shown(category)}")
     if not isinstance(crowd, int) or crowd not in (0, 1):
         raise ValueError(f"iscrowd: expected 0 or 1, got {shown(crowd)}")
@@ -204,13 +291,13 @@ def _are_finite(numbers: Iterable[float]) -> bool:
         return False
 
 
-def _image_folder(folder: Path, split: str, images: list[dict[str, Any]]) -> Path:
-    """The first of the usual places that has one of the first images; the first that exists where none has."""
-    places = [folder / "images" / split, folder / split, folder / "images", folder]
-    places = [place for place in places if place.is_dir()]
-    names = [image["file_name"] for image in images[:10] if _is_name(image.get("file_name"))]
-    found = (place for place in places if any(_exists(place / name) for name in names))
-    return next(found, places[0])
+def _image_places(folder: Path, split: str) -> list[Path]:
+    """The usual places of images, the likeliest first."""
+    return [folder / "images" / split, folder / split, folder / "images", folder / "data", folder]
+
+
+def _last_part(name: object) -> str:
+    return PurePosixPath(name.replace("\\", "/")).name if isinstance(name, str) else ""
 
 
 def _exists(path: Path) -> bool:

@@ -64,6 +64,9 @@ class Dataset(ABC):
     # or areas full of them (COCO's crowds), of which a detection may take any part.
     difficult_is_crowd = False
 
+    # What lies in the data set's folder and is not taken: a text for each reason, with a count.
+    left_out: tuple[str, ...] = ()
+
     def __init__(self, address: str, class_names: Sequence[str]) -> None:
         self.address, self.class_names = address, tuple(class_names)
         if len(set(self.class_names)) != len(self.class_names):

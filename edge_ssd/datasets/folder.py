@@ -44,7 +44,8 @@ class FolderDataset(Dataset):
             raise kind(f"{error}; `{self._command}` names every such file") from error
 
     def findings(self, indices: Iterable[int] | None = None) -> tuple[list[Finding], list[Finding]]:
-        return inspect(self, self._image_path, indices)
+        problems, remarks = inspect(self, self._image_path, indices)
+        return problems, [*((None, f"left out: {text}") for text in self.left_out), *remarks]
 
     def fix_hint(self) -> str:
         split = self._clean.stem.removeprefix("instances_")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 import numpy as np
 
 from .. import limits
-from ..files import IMAGE_SUFFIXES, StrPath, read_file, replacing
+from ..files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, StrPath, read_file, replacing
 from ..files.image import read_image_size
 from .dataset import Annotation
 from .folder import FolderDataset
+from .voc_files import by_last, find_voc_files
+
+# What tools write for an object that is difficult, and for one that is not.
+_DIFFICULT = {**dict.fromkeys(("1", "true", "yes"), True), **dict.fromkeys(("", "0", "false", "no"), False)}
 
 # A class's list has a second column: the class is not there, there but difficult, there.
 _PRESENCE = ("-1", "0", "1")
@@ -27,24 +32,23 @@ class VocDataset(FolderDataset):
 
     def __init__(self, folder: StrPath, split: str = "", class_names: Sequence[str] = ()) -> None:
         folder = Path(folder)
-        self._annotations = {path.stem: path for path in sorted((folder / "Annotations").glob("*.xml"))}
-        images = folder / "JPEGImages"
-        self._images = {p.stem: p for p in sorted(images.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+        self._places, self._annotations, self._images, left_out = find_voc_files(folder)
         self._folder = folder
-        self._stems = _read_split(folder, split, self._annotations) if split else tuple(self._annotations)
+        self._names = _read_split(folder, split, self._annotations) if split else tuple(self._annotations)
         address = f"{folder}, split {split}" if split else str(folder)
         clean = folder / "ImageSets" / "Main" / f"{split or 'all'}-clean.txt"
         super().__init__(folder, split, address, class_names or self._own_class_names(), clean)
+        self.left_out = () if split else left_out
 
     def __len__(self) -> int:
-        return len(self._stems)
+        return len(self._names)
 
     def annotation(self, index: int) -> Annotation:
-        stem = self._stems[index]
-        path = self._annotations.get(stem)
+        name = self._names[index]
+        path = self._annotations.get(name)
         if path is None:
-            self._check_name(stem)
-            raise FileNotFoundError(f"{self._folder / 'Annotations' / stem}.xml: no such file")
+            self._check_name(name)
+            raise FileNotFoundError(f"{self._places[0] / name}.xml: no such file")
         found = read_voc_xml(path)
         if min(found.image_size) < 1:  # some tools write no size, or 0
             size = read_image_size(self._image_path(index))
@@ -52,20 +56,25 @@ class VocDataset(FolderDataset):
         return found
 
     def write_part(self, indices: Sequence[int], path: StrPath) -> None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
-            temporary.write_text("".join(f"{self._stems[i]}\n" for i in indices), encoding="utf-8")
+            temporary.write_text("".join(f"{self._names[i]}\n" for i in indices), encoding="utf-8")
 
     def _image_path(self, index: int) -> Path:
-        stem = self._stems[index]
-        if stem not in self._images:
-            self._check_name(stem)
-        return self._images.get(stem, self._folder / "JPEGImages" / f"{stem}.jpg")
+        name = self._names[index]
+        if name in self._images:
+            return self._images[name]
+        self._check_name(name)
+        path = self._places[1] / name
+        unread = (path.with_name(path.name + suffix) for suffix in OTHER_IMAGE_SUFFIXES)
+        return next(filter(Path.exists, unread), path.with_name(f"{path.name}.jpg"))
 
-    def _check_name(self, stem: str) -> None:
+    def _check_name(self, name: str) -> None:
         """Raises ValueError for a name of a list that would leave the folder."""
-        if set(stem) & set("/\\\0"):
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or set(name) & set("\\\0"):
             raise ValueError(
-                f"{self._folder}, a list: expected names of images in JPEGImages, got {stem!r:.80}"
+                f"{self._folder}, a list: expected names of images in JPEGImages, got {name!r:.80}"
             )
 
     def _own_class_names(self) -> tuple[str, ...]:
@@ -82,26 +91,38 @@ class VocDataset(FolderDataset):
         return tuple(sorted(names))
 
 
-def _read_split(folder: Path, split: str, known_stems: Collection[str]) -> tuple[str, ...]:
-    """The stems that a list names, tuple of str, in its order."""
-    lists = folder / "ImageSets" / "Main"
-    path = lists / f"{split}.txt"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in lists.glob("*.txt"))) or "none"
-        raise FileNotFoundError(f"{path}: no such split; there is: {known}")
-    return tuple(_stem(line, known_stems) for line in _lines(path) if line.strip())
+def _read_split(folder: Path, split: str, known: Collection[str]) -> tuple[str, ...]:
+    """The names of a split, tuple of str: those that its list has, in that order, or those of a sub-folder."""
+    places = [folder / "ImageSets" / "Main", folder / "ImageSets", folder]
+    lists = [place / f"{split}.txt" for place in places]
+    path = next((path for path in lists if path.is_file()), None)
+    if path:
+        last = by_last(known)
+        return tuple(_listed_name(line, known, last) for line in _lines(path) if line.strip())
+    below = tuple(name for name in known if name.startswith(f"{split}/"))
+    if below:
+        return below
+    there = {path.stem for path in (*places[0].glob("*.txt"), *places[1].glob("*.txt"))}
+    there |= {name.partition("/")[0] for name in known if "/" in name}
+    raise FileNotFoundError(f"{lists[0]}: no such split; there is: {', '.join(sorted(there)) or 'none'}")
 
 
-def _stem(line: str, known_stems: Collection[str]) -> str:
-    """The annotation that a line of a list names: names may have blanks, columns or an image's suffix behind them."""
+def _listed_name(line: str, known: Collection[str], last: Mapping[str, str]) -> str:
+    """The annotation that a line of a list names: names may have blanks, columns, an image's suffix, quotes, other
+    slashes, or the path of the image on the machine that wrote them.   last: `by_last` of the known names."""
     words = line.split()
     name = line.strip()
     if len(words) > 1 and words[-1] in _PRESENCE:
         name = name[: -len(words[-1])].rstrip()
-    readings = [line, line.strip(), name]
+    readings = [line, line.strip(), name, name.strip('"')]
     readings += [_without_suffix(reading) for reading in readings]
     readings += [words[0], _without_suffix(words[0])]
-    return next((reading for reading in readings if reading in known_stems), name)
+    readings += [reading.replace("\\", "/") for reading in readings if "\\" in reading]
+    found = next((reading for reading in readings if reading in known), None)
+    if found is None and ".." not in re.split(r"[/\\]", name):
+        parts = (PurePosixPath(reading.replace("\\", "/")).name for reading in readings)
+        found = next((last[part] for part in parts if last.get(part)), None)
+    return name if found is None else found
 
 
 def _without_suffix(name: str) -> str:
@@ -127,9 +148,11 @@ def read_voc_xml(path: StrPath) -> Annotation:
     try:
         root = _parse_xml(content)
         objects = root.findall("object")
+        if root.tag != "annotation" and not objects:
+            raise ValueError(f"expected <annotation> with <object>s as VOC has, got <{root.tag:.60}>")
         boxes = np.array([_read_box(item) for item in objects], np.float64).reshape(-1, 4)
         names = tuple(_text(item, "name") for item in objects)
-        difficult = np.array([item.findtext("difficult", "0").strip() == "1" for item in objects], bool)
+        difficult = np.array([_is_difficult(item) for item in objects], bool)
         height, width = (int(float(root.findtext(f"size/{side}", "0") or 0)) for side in ("height", "width"))
         return Annotation(boxes - (1, 1, 0, 0), names, difficult, (height, width))
     # LookupError: of an encoding that Python does not have, or that is none of texts.
@@ -167,6 +190,13 @@ def _parse_xml(data: bytes) -> Element:
     parser.CharacterDataHandler = builder.data
     parser.Parse(data, True)
     return builder.close()
+
+
+def _is_difficult(item: Element) -> bool:
+    text = (item.findtext("difficult") or "").strip()
+    if text.lower() not in _DIFFICULT:
+        raise ValueError(f"object/difficult: expected 0 or 1, got {text!r:.80}")
+    return _DIFFICULT[text.lower()]
 
 
 def _read_box(item: Element) -> list[float]:

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Union
@@ -21,12 +21,60 @@ except ImportError:  # not on Windows: what a killed process leaves there stays
 StrPath = Union[str, "os.PathLike[str]"]
 
 # Of image files, as all of OpenCV's builds read them.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+# Of images that are not read: not every build of OpenCV can, or none.
+OTHER_IMAGE_SUFFIXES = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jp2",
+    ".gif",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+    ".psd",
+)
+
+
+# What to do where the cache cannot be used.
+_OTHER_CACHE = "let XDG_CACHE_HOME name a folder that can be written to"
+
+
+def natural_key(path: StrPath) -> tuple[tuple[int | str, ...], str]:
+    """A key to sort paths of one folder by, numbers by their value: frame2 comes before frame10."""
+    parts = re.split("([0-9]+)", os.path.basename(path))
+    return tuple(int(part) if i % 2 else part for i, part in enumerate(parts)), str(path)
+
+
+def count_text(count: int, noun: str) -> str:
+    """ "1 image", "2 images"."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def suffixes_text(suffixes: Iterable[str], most: int = 10) -> str:
+    """Suffixes of files for a message, each once, in order."""
+    names = sorted({suffix or "no suffix" for suffix in suffixes})
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
 
 
 def user_cache_folder() -> Path:
-    """edge_ssd in the user's cache folder; RuntimeError where the user has no home."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
+    """edge_ssd in the user's cache folder; OSError where the user has no home."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge_ssd"
+    except RuntimeError:
+        raise OSError(f"this user has no home folder; {_OTHER_CACHE}") from None
+
+
+def make_cache_folder(folder: Path) -> None:
+    """Makes a folder below the user's cache. Raises OSError, with what to do, where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be made ({error.strerror}); {_OTHER_CACHE}") from error
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"{folder}: cannot be written to; {_OTHER_CACHE}")
 
 
 def user_path(name: StrPath) -> Path:

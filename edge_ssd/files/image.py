@@ -6,6 +6,8 @@ is refused by name.
 
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 
@@ -83,7 +85,8 @@ def use_one_opencv_thread() -> None:
 
 
 def opencv_name(name: StrPath) -> str:
-    """A file's name or an address as text that OpenCV can take; ValueError when it is not UTF-8.
+    """A file's name or an address as text that OpenCV can take; ValueError when it is not UTF-8. Of a path, see
+    `opencv_path`.
 
     OpenCV ends the process for such a name.
     """
@@ -93,3 +96,8 @@ def opencv_name(name: StrPath) -> str:
         shown = str(name).encode(errors="backslashreplace").decode()
         raise ValueError(f"{shown}: OpenCV cannot open a name that is not UTF-8; rename it") from None
     return str(name)
+
+
+def opencv_path(path: StrPath) -> str:
+    """The same of the path of a file, absolute: FFmpeg takes what stands before a colon in 10:30.mp4 for a protocol."""
+    return opencv_name(os.path.abspath(path))

@@ -27,12 +27,12 @@ def read_json(
 ) -> Any:
     """What a JSON file holds.   make_object: of the (key, value) pairs of each object; default: a dict.
 
-    Raises FileNotFoundError, and ValueError naming the file for anything but a regular file of at most `most_bytes`
-    with JSON in UTF-8, and what `make_object` raises.
+    A byte order mark is skipped. Raises FileNotFoundError, and ValueError naming the file for anything but a regular
+    file of at most `most_bytes` with JSON in UTF-8, and what `make_object` raises.
     """
     content = read_file(path, most_bytes)
     try:
-        return parse_json(content.decode("utf-8"), make_object)
+        return parse_json(content.decode("utf-8-sig"), make_object)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
     except ValueError as error:

@@ -184,7 +184,7 @@ def is_unpacked(path: StrPath) -> bool:
     """Whether a file lies where `open_bundle` unpacks: whoever names it has it from a bundle."""
     try:
         return Path(path).resolve().is_relative_to(_cache_folder().resolve())
-    except RuntimeError:  # no home, so no such folder
+    except (OSError, RuntimeError):  # no home, so no such folder
         return False
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .. import limits
-from ..files import flush, lock
+from ..files import flush, lock, make_cache_folder
 from ..files.archive import BrokenArchive, blocks_of, entries_of, open_archive, read_entry
 from ..files.inside import stays_inside
 from ..files.json_fields import parse_json
@@ -31,7 +31,7 @@ def unpack(path: Path, folder: Path) -> None:
 
     Raises ValueError naming the bundle for one that is damaged or refused; OSError when there is no room.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_cache_folder(folder.parent)
     with _folder_beside(folder) as temporary:
         with _named(path), open_archive(path) as archive:
             content, index = read_index(archive, path.stat().st_size)

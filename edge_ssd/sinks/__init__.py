@@ -9,9 +9,10 @@ import tempfile
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
+from urllib.parse import unquote
 
-from ..files import StrPath, user_path
-from ..sources.address import without_login
+from ..files import StrPath
+from ..sources.address import local_path, without_login
 from .sink import FrameResult, Sink
 
 __all__ = ["FrameResult", "NullSink", "Sink", "kind_of_output", "open_sink"]
@@ -22,13 +23,22 @@ _SUFFIXES = {
     "snapshot": (".png", ".jpg"),
 }
 
+# What is there instead of an output that is an address or a device.
+_INSTEAD = (
+    "known: F.jsonl, F.mp4, F.png, a folder for PNG files, - (JSON lines on standard output), null; "
+    "a picture for a robot without a screen: --output now.png; a window: --show"
+)
+# Below /dev, memory that holds files.
+_DEVICES, _FILES_IN_MEMORY = Path("/dev"), Path("/dev/shm")
+
 # Room for some lines at least, before an older file of theirs is emptied.
 _LEAST_ROOM_BYTES = 64 << 10
 
 
 def open_sink(target: StrPath, fps: float = 0.0, is_live: bool = False) -> Sink:
     """The sink of an output: "-" (JSON lines on standard output), F.jsonl, F.mp4 (.mov, .mkv, .avi), F.png
-    (the latest frame), a folder for PNG files (a name without a suffix), "null", or "window".
+    (the latest frame), a folder for PNG files (a name without a suffix), "null", or "window". Paths may be given as
+    file://...
 
     fps: of the source, 0 when unknown.   is_live: frames come by the clock, some may be missing.
     Missing folders are made.
@@ -46,26 +56,33 @@ def open_sink(target: StrPath, fps: float = 0.0, is_live: bool = False) -> Sink:
         from .jsonl import JsonlSink
 
         return JsonlSink(os.fdopen(os.dup(1), "wb", buffering=0), "standard output")
-    return _FILE_SINKS[kind](user_path(target), fps, is_live)
+    return _FILE_SINKS[kind](local_path(str(target)), fps, is_live)
 
 
 def kind_of_output(target: StrPath) -> str:
     """What kind of output a name stands for: "-", "null", "window", "jsonl", "video", "snapshot" or "folder".
 
-    Raises ValueError naming the known ones for a suffix that is none of them.
+    Raises ValueError naming the known ones for a suffix that is none of them, an address, a device or nothing at all.
     """
     if isinstance(target, str) and target in ("-", "null", "window"):
         return target
-    path = Path(target)
+    shown, (scheme, mark, rest) = without_login(str(target)), str(target).partition("://")
+    if not (rest if mark else scheme).strip():
+        raise ValueError(f"{shown!r}: is empty; {_INSTEAD}")
+    if mark and "/" not in scheme and scheme.lower() != "file":
+        raise ValueError(f"{shown}: no output of kind {scheme}://; {_INSTEAD}")
+    path = Path(unquote(rest) if mark and scheme.lower() == "file" else target)
+    if path.is_relative_to(_DEVICES) and not path.is_relative_to(_FILES_IN_MEMORY):
+        raise ValueError(f"{shown}: no output to a device; {_INSTEAD}")
     if not path.suffix or str(target).endswith("/"):
         return "folder"
     for kind, suffixes in _SUFFIXES.items():
         if path.suffix.lower() in suffixes:
             return kind
-    if user_path(target).is_dir():
+    if local_path(str(target)).is_dir():
         return "folder"
     known = ", ".join(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
-    raise ValueError(f"{without_login(str(target))}: expected an output ending in {known}, or a folder")
+    raise ValueError(f"{shown}: expected an output ending in {known}, or a folder")
 
 
 def _jsonl_sink(path: Path, _fps: float, _is_live: bool) -> Sink:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..files import StrPath
-from ..files.image import opencv_name
+from ..files.image import opencv_path
 from ..resize import plan_resize
 from .partial import PartialFile
 from .sink import FrameResult
@@ -38,7 +38,7 @@ class VideoSink:
     def __init__(self, path: StrPath, fps: float, is_live: bool) -> None:
         self._path, self._fps, self._is_live = Path(path), fps or 30.0, is_live
         self._file = PartialFile(path)
-        self._name = opencv_name(self._file.partial)
+        self._name = opencv_path(self._file.partial)
         self._writer: cv2.VideoWriter | None = None
         self._size = 0, 0  # (height, width) of the first frame
         self._start_ns: int | None = None

@@ -36,6 +36,8 @@ def open_source(
     if policy not in (None, *POLICIES):
         raise ValueError(f"policy: expected one of {', '.join(POLICIES)}, got {policy!r}")
     address = with_plain_scheme(str(address))
+    if not address.strip():
+        raise ValueError("source: is empty; expected a camera's number, an address, a file or a folder")
     return Source(_opener(address, allocate), without_login(address), policy, retry_seconds)
 
 

@@ -21,6 +21,8 @@ _SECRET_IN_PATH = re.compile(
     rf"((?:^|[/_&;,])[a-z.-]*(?:{_SECRET_WORDS})[a-z.-]*=).*?(?=[/&;]|_[a-z]+=|$)", re.IGNORECASE
 )
 _HIDDEN = "***"
+# What ends a login, or begins a query, where it is part of a password.
+_ESCAPES = "in a user name or a password write %23 for #, %2F for /, %3F for ?, %40 for @"
 
 
 def scheme_of(address: str) -> str:
@@ -56,7 +58,8 @@ def _without_user(rest: str) -> str:
     if "@" in authority:
         return rest[authority.rindex("@") + 1 :]
     port = authority.rpartition(":")[2]
-    if ":" in authority and "@" in rest and port and not re.fullmatch(r"[0-9]+|.*\]", port):
+    ends_early = rest[len(authority) : len(authority) + 1] in ("#", "?")
+    if ":" in authority and "@" in rest and port and (ends_early or not re.fullmatch(r"[0-9]+|.*\]", port)):
         return rest[
             rest.rindex("@") + 1 :
         ]  # a password with one of /?# in it, which should have been escaped
@@ -74,6 +77,13 @@ def _without_value(part: str) -> str:
     return part
 
 
+def login_hint(address: str) -> str:
+    """What may be wrong with the login in an address, for the end of a message; empty where nothing is."""
+    rest = address.partition("://")[2]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    return f"; {_ESCAPES}" if ":" in authority and "@" in rest[len(authority) :] else ""
+
+
 def check_url(address: str) -> None:
     """Raises ValueError for a network address that cannot be one, without its login."""
     shown = without_login(address)
@@ -83,9 +93,11 @@ def check_url(address: str) -> None:
         raise ValueError(f"{shown}: expected an address without control characters")
     try:
         urlsplit(address).port  # noqa: B018 - it is read for its error
+        if "#" in address and login_hint(address):  # no stream has a fragment
+            raise ValueError
     except ValueError:  # whose text may hold the password
         raise ValueError(
-            f"{shown}: expected {scheme_of(address)}://HOST or HOST:PORT, with a port up to 65535"
+            f"{shown}: expected {scheme_of(address)}://HOST or HOST:PORT, with a port up to 65535{login_hint(address)}"
         ) from None
 
 

@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 
 import cv2
 
-from ..files import IMAGE_SUFFIXES, StrPath
-from ..files.image import opencv_name
+from ..files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, StrPath
+from ..files.image import opencv_name, opencv_path
 from ..files.image_header import check_size
 from ..frames import Frame, now_ns
-from .address import without_login
+from .address import login_hint, without_login
 from .retrieve import Retriever
 from .source import Allocate
 
@@ -132,9 +132,11 @@ def open_video(path: StrPath, allocate: Allocate | None = None) -> VideoReader:
     never end."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: expected a regular file")
-    capture = cv2.VideoCapture(opencv_name(path))
+    capture = cv2.VideoCapture(opencv_path(path))
     # FFmpeg takes a .txt file for the pictures of a text terminal.
     if not capture.isOpened() or capture.get(cv2.CAP_PROP_FOURCC) == cv2.VideoWriter.fourcc(*"ansi"):
+        if Path(path).suffix.lower() in OTHER_IMAGE_SUFFIXES:
+            raise ValueError(f"{path}: images of this kind are not read; convert it to JPEG or PNG")
         raise ValueError(f"{path}: neither an image nor a video that OpenCV can read; is the file complete?")
     _check_frame_size(capture, str(path))
     return VideoReader(capture, str(path), is_live=False, allocate=allocate)
@@ -160,6 +162,7 @@ def open_stream(address: str, allocate: Allocate | None = None) -> VideoReader:
     if not capture.isOpened():
         raise OSError(
             f"{without_login(address)}: no video stream there. Is the address right, and is the server running?"
+            f"{login_hint(address)}"
         )
     _check_frame_size(capture, without_login(address))
     is_rtsp = address.startswith("rtsp")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -17,6 +18,10 @@ from ..datasets import Dataset
 from ..spec import SsdSpec
 from .augmentation import AugmentOptions, augment
 from .paste import ObjectPaster
+
+# Where workers leave their batches, and how many each of them has ready beside the one in use.
+_SHARED_MEMORY = "/dev/shm"
+_PREFETCHED = 2
 
 
 class Targets(NamedTuple):
@@ -128,24 +133,45 @@ def collate(samples: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarr
     return Batch(torch.from_numpy(np.stack(images)), targets, tuple(indices))
 
 
-def make_loader(
-    images: TrainingImages, batches: Iterable[list[tuple[int, int]]], workers: int
-) -> torch_data.DataLoader[Any]:
+def make_loader(images: TrainingImages, batches: RankBatches, workers: int) -> torch_data.DataLoader[Any]:
     """The DataLoader of `TrainingImages` in the order of `RankBatches`.
 
     workers: processes that load images; 0 loads in this one.
+    Raises OSError where the shared memory has no room for their batches.
     """
+    if workers:
+        _check_shared_memory(images.spec, batches, workers)
     return torch_data.DataLoader(
         images,
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,
+        prefetch_factor=_PREFETCHED if workers > 0 else None,
         # Not by fork: a process that has OpenCV's or ONNX Runtime's threads hangs in its child.
         multiprocessing_context="forkserver" if workers > 0 else None,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_start_worker,
     )
+
+
+def _check_shared_memory(spec: SsdSpec, batches: RankBatches, workers: int) -> None:
+    """Raises OSError where batches would not fit: then a thread of a worker fails, and the run waits for ever."""
+    if not os.path.isdir(_SHARED_MEMORY):
+        return
+    height, width = spec.input.size
+    loaders = int(
+        os.environ.get("LOCAL_WORLD_SIZE", "1")
+    )  # torchrun's name for the processes of this machine
+    at_once = min(workers * _PREFETCHED + 1, len(batches))
+    needed = loaders * at_once * batches.batch * height * width * 3
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    if needed > free:
+        raise OSError(
+            f"{_SHARED_MEMORY}: batches of {batches.batch} images from {workers} workers need {needed / 1e6:.0f} MB of "
+            f"shared memory, {free / 1e6:.0f} MB are free; take --workers 0, or give the container more: "
+            f"docker run --shm-size {-(-2 * needed // (64 << 20)) * 64}m"
+        )
 
 
 def _start_worker(_worker: int) -> None:

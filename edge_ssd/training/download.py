@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from .. import limits
-from ..files import StrPath, file_sha256, flush, user_cache_folder
+from ..files import StrPath, file_sha256, flush, make_cache_folder, user_cache_folder
 from ..files.only_writer import only_writer
 from ..files.terminal import printable, progress_bar
 
@@ -61,7 +61,7 @@ def download(url: str, folder: StrPath, name: str = "", digest: str = "") -> Pat
     assert _DIGEST.fullmatch(digest), digest
     path = Path(folder) / name
     if not path.is_file() or not file_sha256(path).startswith(digest):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(path.parent)
         with only_writer(path, "another process downloads this file", "run the command again"):
             _fetch_checked(url, path, digest)
     return path

@@ -327,7 +327,9 @@ def test_a_data_set_can_be_pickled_for_worker_processes(voc):
 def test_other_layouts_are_recognised(tmp_path, path):
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text("")
-    expected = "YOLO" if path.endswith("txt") else "copy it to annotations/instances_train.json"
+    expected = (
+        "YOLO" if path.endswith("txt") else f"{path}, COCO as Roboflow has it: convert it with `edge-ssd data"
+    )
     with pytest.raises(ValueError, match=f"found .*{expected}"):
         open_dataset(tmp_path)
 

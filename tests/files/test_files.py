@@ -147,3 +147,25 @@ def test_read_file_refuses_what_might_never_end(tmp_path):
 def test_read_file_refuses_a_file_that_lies_about_its_size():
     with pytest.raises(ValueError, match="has more than the 5 bytes"):
         read_file("/proc/self/status", 5)
+
+
+def test_numbers_in_names_are_sorted_by_value():
+    names = ["b1", "a10", "a2", "a02", "a", "a2b", "10", "9"]
+    assert sorted(names, key=files.natural_key) == ["9", "10", "a", "a02", "a2", "a2b", "a10", "b1"]
+
+
+def test_cache_that_cannot_be_used_says_what_helps(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/edge_ssd: cannot be made .*; let XDG_CACHE_HOME name a folder"):
+        files.make_cache_folder(tmp_path / "file/edge_ssd")
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(OSError, match=r"cannot be written to; let XDG_CACHE_HOME"):
+        files.make_cache_folder(tmp_path / "folder")
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(files.Path, "home", no_home)
+    with pytest.raises(OSError, match="this user has no home folder; let XDG_CACHE_HOME"):
+        files.user_cache_folder()

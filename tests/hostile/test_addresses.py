@@ -33,6 +33,11 @@ from tests.stream_server import StreamServer
         (["run", "--camera", "٣", "--output", "null"], "٣: no such file or folder"),
         (["run", "--camera", "9" * 5000, "--output", "null"], "expected a camera such as 0"),
         (["run", "--source", "x" * 5000, "--output", "null"], "File name too long"),
+        *(
+            (["run", "--source", f"rtsp://u:{password}@h/x", "--output", "null"], text)
+            for password in ("s3cret#x", "1#s3cret", "s3cret/x", "s3cret?x")
+            for text in ("rtsp://h/x: expected", "write %23 for #, %2F for /, %3F for ?, %40 for @")
+        ),
         (["run", "--source", "http://u:s3cret@h:x/?pwd=s3cret", "--output", "null"], "http://h:x/?pwd=***: "),
     ],
 )

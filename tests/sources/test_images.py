@@ -26,7 +26,8 @@ def test_every_suffix_of_the_list_can_be_read(tmp_path, suffix):
     image = picture()
     if suffix == ".pgm":
         image = image[..., 0]
-    assert read_image(written(tmp_path / f"a{suffix}", encoded(image, suffix))).shape == (48, 64, 3)
+    data = encoded(image, ".jpg" if suffix == ".jfif" else suffix)  # a JPEG, which OpenCV does not write so
+    assert read_image(written(tmp_path / f"a{suffix}", data)).shape == (48, 64, 3)
 
 
 def test_grey_is_repeated_in_three_channels(tmp_path):
@@ -133,6 +134,32 @@ def test_a_folder_is_read_in_name_order_and_other_files_are_left_alone(tmp_path)
     with open_source(tmp_path) as source:
         assert source.frame_count == 3
         assert [os.path.basename(frame.source) for frame in source] == ["C.JPG", "a.png", "b.jpg"]
+
+
+def test_numbers_in_names_are_in_order(tmp_path):
+    for i, name in enumerate(("frame1", "frame2", "frame10", "frame10b", "frame١")):
+        written(tmp_path / f"{name}.png", encoded(np.full((4, 4, 3), i, np.uint8), ".png"))
+    with open_source(tmp_path) as source:
+        assert [int(frame.image[0, 0, 0]) for frame in source] == [0, 1, 2, 3, 4]
+
+
+def test_what_a_folder_holds_besides_images_is_counted(tmp_path, caplog):
+    for name in ("a.JPG", "b.jfif"):
+        written(tmp_path / name, encoded(picture(), ".jpg"))
+    for name in ("c.heic", "d.HEIC", "e.avif", "README", ".hidden"):
+        written(tmp_path / name, b"")
+    (tmp_path / "more.jpg").mkdir()
+    with caplog.at_level(logging.WARNING, "edge_ssd"), open_source(tmp_path) as source:
+        assert len(list(source)) == 2
+    assert caplog.messages == [f"{tmp_path}: left out 4 files (.avif, .heic, no suffix) and 1 folder"]
+
+
+def test_a_folder_without_an_image_says_what_there_is(tmp_path):
+    written(tmp_path / "a.heic", b"")
+    with pytest.raises(ValueError, match=r"no image in this folder .*; there is: 1 file \(\.heic\)"):
+        open_source(tmp_path)
+    with pytest.raises(ValueError, match=r"a\.heic: images of this kind are not read; convert it to JPEG"):
+        open_source(tmp_path / "a.heic")
 
 
 def test_a_broken_image_in_a_folder_is_named_skipped_and_counted(tmp_path, caplog):

@@ -109,6 +109,36 @@ def test_batch_without_any_object():
     assert collate([images[0, 0], images[0, 3]]).targets.boxes.shape == (2, 0, 4)
 
 
+def test_batches_that_shared_memory_has_no_room_for_are_refused(monkeypatch, tmp_path):
+    """Docker gives 64 MB: a worker's thread would fail, and the run would wait for ever."""
+    images = TrainingImages(Images(), SPEC, AUGMENTATIONS["none"], seed=0)
+    batches = RankBatches(RoundSampler(10, 20, 0), 4)
+    height, width = SPEC.input.size
+    needed = (2 * 2 + 1) * 4 * height * width * 3
+    for free, workers, processes, refused in (
+        (needed, 2, "1", False),
+        (needed - 1, 2, "1", True),
+        (needed - 1, 1, "1", False),
+        (0, 0, "1", False),
+        (2 * needed - 1, 2, "2", True),
+    ):
+        monkeypatch.setattr("edge_ssd.training.data._SHARED_MEMORY", str(tmp_path))
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        if not refused:
+            make_loader(images, batches, workers)
+            continue
+        with pytest.raises(
+            OSError, match=r"from 2 workers need .* free; take --workers 0, or .* --shm-size 64m"
+        ):
+            make_loader(images, batches, workers)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=needed // 5))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    make_loader(images, RankBatches(RoundSampler(10, 4, 0), 4), 2)  # an epoch of one batch
+    monkeypatch.setattr("edge_ssd.training.data._SHARED_MEMORY", str(tmp_path / "elsewhere"))
+    make_loader(images, batches, 2)  # a system that has none
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_loader_gives_the_same_batches_with_and_without_a_worker(workers):
     images = TrainingImages(Images(), SPEC, AUGMENTATIONS["ssd"], seed=3)
