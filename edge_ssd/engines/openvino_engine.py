@@ -35,9 +35,9 @@ _MOST_BATCHES = 4
 
 
 class _Batch(NamedTuple):
-    """What the network is compiled for.   is_reversed: see `interleaved_pixels`; None for a planar batch."""
+    """What the network is compiled for.   images: at a time.   is_reversed: see `interleaved_pixels`; None for a planar batch."""
 
-    count: int
+    images: int
     is_reversed: bool | None
 
 
@@ -184,13 +184,13 @@ class Network:
         try:
             model = self._model.clone()
             if self._input_size:
-                model.reshape([kind.count, 3, *self._input_size])
+                model.reshape([kind.images, 3, *self._input_size])
             if kind.is_reversed is not None:
                 model = _reading_interleaved(model, kind.is_reversed)
             return self._core.compile_model(model, "CPU", self._settings)
         except RuntimeError as error:
             raise ValueError(
-                f"{self._path}: OpenVINO cannot run this model with {kind.count} images ({_reason(error)})"
+                f"{self._path}: OpenVINO cannot run this model with {kind.images} images ({_reason(error)})"
             ) from error
 
 
