@@ -35,7 +35,10 @@ _MOST_BATCHES = 4
 
 
 class _Batch(NamedTuple):
-    """What the network is compiled for.   images: at a time.   is_reversed: see `interleaved_pixels`; None for a planar batch."""
+    """What the network is compiled for.
+
+    images: at a time.   is_reversed: see `interleaved_pixels`; None for a planar batch.
+    """
 
     images: int
     is_reversed: bool | None
