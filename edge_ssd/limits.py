@@ -66,6 +66,9 @@ MOST_INPUT_PIXELS = 4096 * 4096
 MOST_CLASSES = 100_000
 MOST_DETECTIONS = 1_000_000
 
+# Key points of each box; whole bodies with hands and faces have 133.
+MOST_KEYPOINTS = 512
+
 # A bundle: its index, its files, all that they hold, and how often its own size that may be. Weights of all zeros
 # shrink to a thousandth, those of a trained network to nine tenths; what is small anyway may be of any ratio.
 MOST_INDEX_BYTES = 1 << 20

@@ -28,6 +28,14 @@ class ResizePlan:
             _tiled(self.source_size) / _tiled(self.inner_size)
         )
 
+    def points_to_source(self, points: np.ndarray) -> np.ndarray:
+        """(N, K, 2) x y normalised to the network input -> (N, K, 2) float32 source pixels, not clipped."""
+        pairs = np.asarray(points, np.float32)
+        input_size, padding, source, inner = (
+            _tiled(size)[:2] for size in (self.input_size, self.padding, self.source_size, self.inner_size)
+        )
+        return (pairs * input_size - padding) * (source / inner)
+
     def to_input(self, boxes: np.ndarray) -> np.ndarray:
         """(N, 4) corners in source pixels -> (N, 4) float32 normalised to the network input."""
         scaled = np.asarray(boxes, np.float32) * (_tiled(self.inner_size) / _tiled(self.source_size))
@@ -38,7 +46,8 @@ class ResizePlan:
 def plan_resize(source_size: tuple[int, int], input_size: tuple[int, int], mode: str) -> ResizePlan:
     """How an image of `source_size` goes into `input_size`, both (height, width).
 
-    mode: "stretch" fills the input; "letterbox" keeps the aspect ratio and centres the image.
+    mode: "stretch" fills the input; "letterbox" keeps the aspect ratio and centres the image; "letterbox_top_left"
+    keeps it, too, and pads at the bottom and the right alone.
     Raises ValueError for an empty image or an unknown mode.
     """
     (h, w), (height, width) = source_size, input_size
@@ -46,11 +55,13 @@ def plan_resize(source_size: tuple[int, int], input_size: tuple[int, int], mode:
         raise ValueError(f"image_size: expected at least one pixel, got {h} x {w} into {height} x {width}")
     if mode == "stretch":
         inner = (height, width)
-    elif mode == "letterbox":
+    elif mode in ("letterbox", "letterbox_top_left"):
         scale = min(width / w, height / h)
         inner = (_scaled(h, scale), _scaled(w, scale))
     else:
-        raise ValueError(f"resize: expected stretch or letterbox, got {mode!r}")
+        raise ValueError(f"resize: expected letterbox_top_left, stretch or letterbox, got {mode!r}")
+    if mode == "letterbox_top_left":
+        return ResizePlan((h, w), (height, width), inner, (0, 0))
     padding = ((height - inner[0]) // 2, (width - inner[1]) // 2)
     return ResizePlan((h, w), (height, width), inner, padding)
 

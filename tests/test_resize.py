@@ -63,3 +63,16 @@ def test_an_empty_image_is_refused(source, mode):
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="stretch or letterbox"):
         plan_resize((5, 5), (10, 10), "crop")
+
+
+def test_padding_at_the_bottom_and_the_right_alone():
+    plan = plan_resize((50, 100), (200, 200), "letterbox_top_left")
+    assert (plan.inner_size, plan.padding) == ((100, 200), (0, 0))
+
+
+def test_points_go_back_as_the_corners_of_boxes_do(rng):
+    boxes = rng.random((5, 4), np.float32)
+    for mode in ("stretch", "letterbox", "letterbox_top_left"):
+        plan = plan_resize((50, 120), (300, 200), mode)
+        points = plan.points_to_source(boxes.reshape(5, 2, 2))
+        assert np.array_equal(points.reshape(5, 4), plan.to_source(boxes))

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_ssd.spec import PriorLevel, PriorSpec, SsdSpec
+from edge_ssd.spec import OutputSpec, PriorLevel, PriorSpec, SsdSpec
 from tests.specs import example_spec
 
 DESIGN_EXAMPLE = """
@@ -38,6 +38,13 @@ FOREIGN = [
     dict(color="bgr", mean=(0.5, 0, 0), std=(57.375, 1, 2)),
     dict(priors=PriorSpec(file="example.priors.npy", clip=True)),
     dict(class_names=("cat", "cat"), clip_boxes="before_nms"),
+    dict(box_coding="linear", coding_scale=(128, 96), keypoints=("left eye", "right eye")),
+    dict(box_coding="linear", variance=(1, 1)),
+    dict(box_coding="corners", priors=PriorSpec()),
+    dict(loc_layout="column_prior", conf_layout="column_prior", layout="nhwc", batch_axis=False),
+    dict(dtype="uint8", mean=(0, 0, 0), std=(1, 1, 1), resize="letterbox_top_left"),
+    dict(outputs=OutputSpec(("loc a", "loc b"), ("conf a", "conf b"))),
+    dict(score_threshold={"cat": 0.25, "*": 0.5}),
 ]
 
 
@@ -59,6 +66,36 @@ def test_optional_keys_have_their_documented_defaults():
     del data["input"]["resize"], data["input"]["pad_value"], data["postprocess"]["clip_boxes"]
     del data["priors"]["clip"], data["priors"]["levels"][0]["offset"]
     assert SsdSpec.from_json(json.dumps(data)) == SsdSpec.from_json(DESIGN_EXAMPLE)
+
+
+def test_keys_at_their_defaults_are_not_written():
+    data = json.loads(example_spec().to_json())
+    new = {"box_coding", "coding_scale", "keypoints", "loc_layout", "conf_layout"}
+    assert not new & set(data)
+    assert not {"layout", "dtype", "batch_axis"} & set(data["input"])
+
+
+def test_whole_boxes_need_neither_priors_nor_a_variance():
+    data = json.loads(DESIGN_EXAMPLE)
+    del data["priors"], data["variance"]
+    data["box_coding"] = "corners"
+    spec = SsdSpec.from_json(json.dumps(data))
+    assert not spec.priors
+    assert not {"priors", "variance"} & set(json.loads(spec.to_json()))
+
+
+def test_a_class_that_is_not_named_has_the_threshold_of_the_rest():
+    assert example_spec(score_threshold={"dog": 0.25, "*": 0.5}).score_thresholds == (0.5, 0.25)
+    assert example_spec(score_threshold=0.3).score_thresholds == 0.3
+
+
+def test_the_scale_of_linear_offsets_is_the_inputs_size_by_default():
+    assert example_spec(height=128, width=96, box_coding="linear").linear_scale == (128, 96)
+    assert example_spec(box_coding="linear", coding_scale=(64, 32)).linear_scale == (64, 32)
+
+
+def test_key_points_make_loc_wider():
+    assert example_spec(keypoints=("nose", "mouth", "ear")).loc_columns == 10
 
 
 def test_one_pad_value_stands_for_three():
@@ -127,6 +164,32 @@ def _set(data, path, value):
             1.5,
             "postprocess.score_threshold: expected a number from 0 to 1",
         ),
+        (("postprocess", "score_threshold"), {"cow": 0.5}, "postprocess.score_threshold.cow: no such class"),
+        (("postprocess", "score_threshold"), {"bicycle": 0.5}, "postprocess.score_threshold: .*aeroplane"),
+        (
+            ("postprocess", "score_threshold"),
+            {"*": 2},
+            r"postprocess.score_threshold.\*: expected a number from",
+        ),
+        (("postprocess", "score_threshold"), {}, "postprocess.score_threshold: expected a number, or"),
+        (("box_coding",), "yolo", "box_coding: expected one of center_size, linear, corners"),
+        (("box_coding",), "corners", "priors: expected none with box_coding corners"),
+        (("box_coding",), 3, "box_coding: expected a text"),
+        (("coding_scale",), [128, 128], "coding_scale: expected with box_coding linear alone"),
+        (("coding_scale",), 3, "coding_scale: expected a list"),
+        (("coding_scale",), [3, 0], r"coding_scale\[1\]: expected a number above 0"),
+        (("keypoints",), "nose", "keypoints: expected a list"),
+        (("keypoints",), ["nose", ""], r"keypoints\[1\]: expected a text"),
+        (("keypoints",), ["nose"] * 1000, "keypoints: expected at most 512 points, got 1000"),
+        (("loc_layout",), "nchw", "loc_layout: expected one of prior_column, column_prior"),
+        (("conf_layout",), [], "conf_layout: expected a text"),
+        (("input", "layout"), "NHWC", "input.layout: expected one of nchw, nhwc"),
+        (("input", "dtype"), "int8", "input.dtype: expected one of float, uint8"),
+        (("input", "dtype"), "uint8", "input.dtype: expected mean 0 and std 1 with uint8"),
+        (("input", "batch_axis"), 0, "input.batch_axis: expected true or false"),
+        (("outputs", "loc"), [], "outputs.loc: expected at least one output"),
+        (("outputs", "loc"), ["a", "a"], r"outputs.loc\[1\]: expected each output once"),
+        (("outputs", "loc"), ["a", "conf"], "outputs.conf: expected another output"),
         (("postprocess", "top_k"), 0, "postprocess.top_k: expected a whole number of at least 1"),
         (("postprocess", "clip_boxes"), "never", "postprocess.clip_boxes: expected one of"),
     ],

@@ -250,7 +250,7 @@ def render_view(image: np.ndarray, view: View, spec: InputSpec) -> np.ndarray:
     resized = cv2.resize(image[y1:y2, x1:x2], (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
     if resized.shape[:2] == spec.size:
         return resized
-    fill = spec.pad_value if spec.resize == "letterbox" else spec.mean
+    fill = spec.mean if spec.resize == "stretch" else spec.pad_value
     canvas = np.empty((*spec.size, 3), np.uint8)
     canvas[:] = np.rint(fill[::-1] if spec.color == "rgb" else fill).astype(np.uint8)
     canvas[top:bottom, left:right] = resized
