@@ -73,3 +73,15 @@ def decode_boxes(loc: np.ndarray, priors: np.ndarray, variance: tuple[float, flo
         * np.float32(0.5)
     )
     return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def decode_linear(loc: np.ndarray, priors: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
+    """Offsets that are linear in the size, too, as BlazeFace has them -> corner boxes.
+
+    loc: (N, 4) float32, order cx cy w h, times `scale`.   priors: (N, 4) cx cy w h, normalised.
+    scale: (y, x).   A size below 0 counts as 0.   Returns (N, 4) float32 corners, normalised, not clipped.
+    """
+    scale_xy = np.array([scale[1], scale[0]], np.float32)
+    centre = priors[..., :2] + loc[..., :2] / scale_xy * priors[..., 2:]
+    half = np.maximum(loc[..., 2:] / scale_xy * priors[..., 2:], np.float32(0)) * np.float32(0.5)
+    return np.concatenate([centre - half, centre + half], axis=-1)

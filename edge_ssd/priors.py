@@ -26,9 +26,11 @@ SSD512_SIZES = {
 def make_priors(spec: SsdSpec) -> np.ndarray:
     """The default boxes of `spec`.
 
-    Returns (P, 4) float32 cx cy w h in 0..1, order level, row, column, box of a cell.
+    Returns (P, 4) float32 cx cy w h in 0..1, order level, row, column, box of a cell; (0, 4) where there are none.
     Raises FileNotFoundError or ValueError when `priors.file` is missing or holds something else.
     """
+    if not spec.priors:
+        return np.zeros((0, 4), np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # said below
         if spec.priors.file:
             priors = _load_priors(spec.folder, spec.priors.file)

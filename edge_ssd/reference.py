@@ -7,9 +7,11 @@ as a kernel makes it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from .boxes import box_area, decode_boxes, intersections
+from .boxes import box_area, decode_boxes, decode_linear, intersections
 from .frames import split_planes
 from .kernels.color import yuv_to_rgb
 from .resize import ResizePlan, plan_resize
@@ -139,16 +141,16 @@ def postprocess(
     or conf yields nothing and is counted.
 
     Args:
-        loc: (P, 4) offsets, float32, or float16, which is widened first.
+        loc: (P, 4 + 2 K) offsets, K: key points; float32, or float16, which is widened first.
         conf: (P, C) class outputs, float32 or float16.
-        priors: (P, 4) float32 cx cy w h, normalised.
+        priors: (P, 4) float32 cx cy w h, normalised; of any values with the box coding "corners".
         spec: its thresholds hold.
         labels: (K,) int indices into class_names to look for; all when None.
 
     Returns:
-        rows (max_detections, 6) float32 x1 y1 x2 y2 score label, normalised to the network input, not
-        clipped (clipped with clip_boxes "before_nms"), zeros beyond the count; counts (2,) int32: rows used,
-        priors dropped.
+        rows (max_detections, 6 + 2 K) float32 x1 y1 x2 y2 score label and x y of each key point, normalised to the
+        network input, not clipped (boxes are with clip_boxes "before_nms"), zeros beyond the count; counts (2,) int32:
+        rows used, priors dropped.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -159,15 +161,16 @@ def postprocess(
         conf,
         spec.score_activation,
         spec.background_index,
-        spec.postprocess.score_threshold,
+        spec.score_thresholds,
         finite=finite,
         labels=labels,
     )
     detections = []
     for label in range(len(spec.class_names)):
         of_class = classes == label
-        boxes, best = class_nms(scores[of_class], rows[of_class], loc, priors, spec)
-        detections.append(np.column_stack([boxes, best, np.full(len(best), label, np.float32)]))
+        boxes, best, kept = class_nms(scores[of_class], rows[of_class], loc, priors, spec)
+        points = keypoints_of(loc, priors, kept, spec)
+        detections.append(np.column_stack([boxes, best, np.full(len(best), label, np.float32), points]))
     result, used = merge(np.concatenate(detections), spec.postprocess.max_detections)
     return result, np.array([used, np.count_nonzero(~finite)], np.int32)
 
@@ -175,9 +178,9 @@ def postprocess(
 def checked_heads(
     loc: np.ndarray, conf: np.ndarray, priors: np.ndarray, spec: SsdSpec
 ) -> tuple[np.ndarray, np.ndarray]:
-    """loc and conf as float32. Raises ValueError unless they are (P, 4) and (P, C), float32 or float16."""
+    """loc and conf as float32. Raises ValueError unless they are (P, 4 + 2 K) and (P, C), float32 or float16."""
     count = len(priors)
-    for name, array, columns in (("loc", loc, 4), ("conf", conf, spec.num_columns)):
+    for name, array, columns in (("loc", loc, spec.loc_columns), ("conf", conf, spec.num_columns)):
         if array.shape != (count, columns):
             raise ValueError(f"{name}: expected shape {(count, columns)}, got {array.shape}")
         if array.dtype not in (np.float32, np.float16):
@@ -186,7 +189,7 @@ def checked_heads(
 
 
 def finite_priors(loc: np.ndarray, conf: np.ndarray) -> np.ndarray:
-    """(P,) bool: which priors have only finite numbers in loc (P, 4) and conf (P, C). Kernel: score_candidates.cu."""
+    """(P,) bool: which priors have only finite numbers in loc (P, ...) and conf (P, C). Kernel: score_candidates.cu."""
     return np.all(np.isfinite(loc), axis=1) & np.all(np.isfinite(conf), axis=1)
 
 
@@ -208,7 +211,7 @@ def score_candidates(
     conf: np.ndarray,
     activation: str,
     background_index: int | None,
-    score_threshold: float,
+    score_threshold: float | Sequence[float],
     finite: np.ndarray | None = None,
     labels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -218,7 +221,7 @@ def score_candidates(
         conf: (P, C) float32.
         activation: see `activate`.
         background_index: the column of the background, which is no class; None when there is none.
-        score_threshold: cast to float32.
+        score_threshold: cast to float32; one for all classes, or one for each without the background.
         finite: (P,) bool, priors to look at; all when None.
         labels: (K,) classes to look at; all when None.
 
@@ -230,7 +233,7 @@ def score_candidates(
     scores = activate(conf[priors], activation)
     if background_index is not None:
         scores = np.delete(scores, background_index, axis=1)
-    fires = scores > np.float32(score_threshold)
+    fires = scores > np.asarray(score_threshold, np.float32)
     if labels is not None:
         fires &= np.isin(np.arange(scores.shape[1]), labels)
     rows, classes = np.nonzero(fires)
@@ -239,35 +242,58 @@ def score_candidates(
 
 def class_nms(
     scores: np.ndarray, rows: np.ndarray, loc: np.ndarray, priors: np.ndarray, spec: SsdSpec
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the candidates of one class, the best top_k after greedy NMS. Kernel: kernels/class_nms.cu.
 
     Args:
         scores: (N,) float32, of one class.
         rows: (N,) their priors, ascending.
-        loc: (P, 4) float32 offsets.
+        loc: (P, 4 + 2 K) float32 offsets.
         priors: (P, 4) float32 cx cy w h, normalised.
-        spec: its top_k, iou_threshold, box order, variance and clipping hold.
+        spec: its top_k, iou_threshold, box order, box coding and clipping hold.
 
     Returns:
-        boxes (K, 4) and scores (K,) float32, best first; equal scores: lower prior first.
+        boxes (N, 4) and scores (N,) float32, and their priors (N,), best first; equal scores: lower prior first.
     """
     best = np.argsort(-scores, kind="stable")[: spec.postprocess.top_k]
-    scores, boxes = scores[best], candidate_boxes(loc, priors, rows[best], spec)
+    scores, rows = scores[best], rows[best]
+    boxes = candidate_boxes(loc, priors, rows, spec)
     kept = nms(boxes, scores, spec.postprocess.iou_threshold)
-    return boxes[kept], scores[kept]
+    return boxes[kept], scores[kept], rows[kept]
 
 
 def candidate_boxes(loc: np.ndarray, priors: np.ndarray, rows: np.ndarray, spec: SsdSpec) -> np.ndarray:
-    """Corner boxes of the priors `rows` (N,), in the spec's box order and clipping. Kernel: class_nms.cu.
+    """Corner boxes of the priors `rows` (N,), in the spec's box order, box coding and clipping. Kernel: class_nms.cu.
 
     Returns (N, 4) float32, normalised to the network input.
     """
-    loc = loc[rows]
+    loc = loc[rows, :4]
     if spec.loc_order == "cycxhw":
         loc = loc[:, [1, 0, 3, 2]]
-    boxes = decode_boxes(loc, priors[rows], spec.variance)
+    if spec.box_coding == "center_size":
+        boxes = decode_boxes(loc, priors[rows], spec.variance)
+    elif spec.box_coding == "linear":
+        boxes = decode_linear(loc, priors[rows], spec.linear_scale)
+    else:  # corners: what is the wrong way round is empty
+        boxes = np.concatenate([loc[:, :2], np.maximum(loc[:, :2], loc[:, 2:])], axis=1)
     return np.clip(boxes, 0, 1) if spec.postprocess.clip_boxes == "before_nms" else boxes
+
+
+def keypoints_of(loc: np.ndarray, priors: np.ndarray, rows: np.ndarray, spec: SsdSpec) -> np.ndarray:
+    """The key points of the priors `rows` (N,), coded as centres are.
+
+    loc: (P, 4 + 2 K).   Returns (N, 2 K) float32 x y of each point, normalised to the network input, not clipped.
+    """
+    points = loc[rows, 4:].reshape(len(rows), len(spec.keypoints), 2)
+    if spec.loc_order == "cycxhw":
+        points = points[..., ::-1]
+    if spec.box_coding != "corners":
+        around, sides = priors[rows, None, :2], priors[rows, None, 2:]
+        if spec.box_coding == "center_size":
+            points = around + points * np.float32(spec.variance[0]) * sides
+        else:
+            points = around + points / np.array(spec.linear_scale[::-1], np.float32) * sides
+    return points.reshape(len(rows), loc.shape[1] - 4)
 
 
 def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarray:
@@ -299,12 +325,12 @@ def overlaps(first: np.ndarray, second: np.ndarray, iou_threshold: float) -> np.
 def merge(detections: np.ndarray, max_detections: int) -> tuple[np.ndarray, int]:
     """The best max_detections over all classes. Kernel: kernels/merge.cu.
 
-    detections: (N, 6) float32 x1 y1 x2 y2 score label, class after class, each best first.
+    detections: (N, 6 + 2 K) float32 x1 y1 x2 y2 score label and key points, class after class, each best first.
 
-    Returns rows (max_detections, 6) float32, best first (equal scores: as they came), zeros beyond the count; and
+    Returns rows (max_detections, 6 + 2 K) float32, best first (equal scores: as they came), zeros beyond the count; and
     the count.
     """
     best = detections[np.argsort(-detections[:, 4], kind="stable")][:max_detections]
-    rows = np.zeros((max_detections, 6), np.float32)
+    rows = np.zeros((max_detections, detections.shape[1]), np.float32)
     rows[: len(best)] = best
     return rows, len(best)

@@ -139,3 +139,24 @@ def test_what_is_written_into_the_arrays_does_not_change_the_hash():
     detections.boxes[0, 0] = 0
     assert detections in members
     assert detections != some()
+
+
+def test_key_points_and_tracks_go_with_their_boxes():
+    points = np.arange(12, dtype=np.float32).reshape(3, 2, 2)
+    found = Detections(np.zeros((3, 4)), [0.9, 0.5, 0.1], [0, 0, 0], (9, 9), 0, points, [7, 8, 9])
+    assert np.array_equal(found[[2, 0]].keypoints, points[[2, 0]])
+    assert found[1:].track_ids.tolist() == [8, 9]
+    assert found != Detections(np.zeros((3, 4)), [0.9, 0.5, 0.1], [0, 0, 0], (9, 9), 0, points + 1, [7, 8, 9])
+
+
+def test_without_key_points_and_tracks_there_are_none_of_each_box():
+    found = Detections(np.zeros((2, 4)), [0.9, 0.5], [0, 0], (9, 9))
+    assert found.keypoints.shape == (2, 0, 2)
+    assert found.track_ids.tolist() == [-1, -1]
+    assert found[:0].keypoints.shape == (0, 0, 2)
+
+
+def test_key_points_of_rows_lie_in_source_pixels():
+    rows = np.array([[0, 0, 1, 1, 0.9, 0, 0.5, 0.25, 1.5, -0.5]], np.float32)
+    found = Detections.from_rows(rows, 1, plan_resize((100, 200), (50, 50), "stretch"))
+    assert found.keypoints.tolist() == [[[100, 25], [300, -50]]]

@@ -16,7 +16,7 @@ from ..spec import SsdSpec
 from ..timing import StageTimer
 from . import cpu_steps
 from .batch_result import BatchResult, ImageResult
-from .heads import arrange_heads
+from .heads import arrange_heads, priors_in
 
 # As large as most cameras' frames: what a step keeps for the next frame is then large enough.
 _WARM_UP_SIZE = (720, 1280)
@@ -42,6 +42,8 @@ class CpuBackend:
         self.engine, self.spec, self.labels = engine, spec, labels
         self.priors = make_priors(spec)
         self._batch = self.new_batch(1)
+        if not spec.priors:  # so many rows as the model has
+            self.priors = np.zeros((priors_in(engine.infer(self._batch)[0], spec), 4), np.float32)
         self.infer(self._batch)
 
     @property
@@ -134,7 +136,8 @@ class CpuBackend:
     def _broken_output(self, images: list[ImageResult], loc: np.ndarray) -> str:
         if not any(image.dropped for image in images):
             return ""
-        return self.spec.outputs.conf if np.isfinite(loc).all() else self.spec.outputs.loc
+        outputs = self.spec.outputs
+        return ", ".join(outputs.conf_names if np.isfinite(loc).all() else outputs.loc_names)
 
     def close(self) -> None:
         """Frees the engine."""

@@ -8,6 +8,7 @@ preprocessed pixel is within 0.02 levels of the reference's.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from threading import local
 
@@ -16,7 +17,15 @@ import numpy as np
 
 from ..engines.layout import interleaved_pixels
 from ..kernels.color import YuvToRgb, yuv_to_rgb
-from ..reference import activate, candidate_boxes, checked_heads, finite_priors, host_planes, overlaps
+from ..reference import (
+    activate,
+    candidate_boxes,
+    checked_heads,
+    finite_priors,
+    host_planes,
+    keypoints_of,
+    overlaps,
+)
 from ..resize import ResizePlan, plan_resize
 from ..spec import InputSpec, SsdSpec
 
@@ -309,11 +318,11 @@ def postprocess(
         conf,
         spec.score_activation,
         spec.background_index,
-        limits.score_threshold,
+        spec.score_thresholds,
         finite=finite,
         labels=labels,
     )
-    result = np.zeros((limits.max_detections, 6), np.float32)
+    result = np.zeros((limits.max_detections, 2 + spec.loc_columns), np.float32)
     dropped = 0 if finite is None else np.count_nonzero(~finite)
     if not len(rows):
         return result, np.array([0, dropped], np.int32)
@@ -323,6 +332,8 @@ def postprocess(
     kept = _class_nms(boxes, scores, classes, limits.iou_threshold, limits.max_detections)
     used = result[: len(kept)]
     used[:, :4], used[:, 4], used[:, 5] = boxes[kept], scores[kept], classes[kept]
+    if spec.keypoints:
+        used[:, 6:] = keypoints_of(loc, priors, rows[kept], spec)
     return result, np.array([len(kept), dropped], np.int32)
 
 
@@ -340,7 +351,7 @@ def score_candidates(
     conf: np.ndarray,
     activation: str,
     background_index: int | None,
-    score_threshold: float,
+    score_threshold: float | Sequence[float],
     finite: np.ndarray | None = None,
     labels: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -348,8 +359,12 @@ def score_candidates(
 
     Arguments and results are the same. Priors that cannot fire are left out before any exponential.
     """
-    threshold = np.float32(score_threshold)
-    rows = _rows_that_may_fire(conf, activation, background_index, threshold, finite)
+    threshold = lowest = np.asarray(score_threshold, np.float32)[()]
+    if threshold.ndim:
+        lowest = threshold.min()
+        if background_index is not None:
+            threshold = np.insert(threshold, background_index, np.inf)
+    rows = _rows_that_may_fire(conf, activation, background_index, lowest, finite)
     if not len(rows):
         return np.empty(0, np.float32), rows, rows
     scores = activate(conf[rows], activation)

@@ -154,7 +154,8 @@ class Lane:
     def broken_output(self) -> str:
         """Name of the output that holds NaN or Inf; for an error message, so it may take its time."""
         loc = self._device.to_host(self.infer()[0] if self._heads is None else self._heads[0])
-        return self._spec.outputs.conf if np.isfinite(loc).all() else self._spec.outputs.loc
+        outputs = self._spec.outputs
+        return ", ".join(outputs.conf_names if np.isfinite(loc).all() else outputs.loc_names)
 
 
 def _padded(nbytes):

@@ -281,6 +281,7 @@ def _check_followed(spec: SsdSpec) -> None:
         spec.input.resize == "stretch"
         and len(set(spec.input.std)) == 1
         and (spec.score_activation, spec.background_index, spec.loc_order) == ("softmax", 0, "cxcywh")
+        and (spec.box_coding, spec.loc_columns, spec.loc_layout) == ("center_size", 4, "prior_column")
     )
     if not followed:
         raise ValueError(f"{spec.name}: peers are measured for stretched, softmaxed SSDs only")

@@ -60,12 +60,20 @@ def annotate(frame: Frame, detections: Detections, class_names: Sequence[str]) -
     image = to_bgr(frame)
     scale = max(0.4, min(image.shape[:2]) / 900)
     # Best last, so that it lies on top.
-    for box, score, label in reversed(list(detections)):
+    for (box, score, label), points in reversed(list(zip(detections, detections.keypoints))):
         color = class_color(label)
         x1, y1, x2, y2 = (round(float(v)) for v in box)
         cv2.rectangle(image, (x1, y1), (x2, y2), color, max(1, round(2 * scale)))
+        for x, y in points:
+            _draw_point(image, float(x), float(y), color, scale)
         _draw_label(image, f"{class_names[label]} {score:.2f}", x1, y1, color, scale)
     return image
+
+
+def _draw_point(image: np.ndarray, x: float, y: float, color: tuple[int, int, int], scale: float) -> None:
+    """A dot, where it lies inside of the image."""
+    if 0 <= x < image.shape[1] and 0 <= y < image.shape[0]:
+        cv2.circle(image, (round(x), round(y)), max(2, round(4 * scale)), color, cv2.FILLED, cv2.LINE_AA)
 
 
 def _draw_label(

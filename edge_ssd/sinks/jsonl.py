@@ -8,6 +8,8 @@ from contextlib import suppress
 from io import FileIO
 from typing import Any
 
+import numpy as np
+
 from .sink import FrameResult
 
 
@@ -61,8 +63,14 @@ def record(result: FrameResult) -> dict[str, Any]:
                 "score": round(score, 5),
                 "label": result.class_names[label],
                 "class_id": label,
+                **_keypoints(points),
             }
-            for box, score, label in detections
+            for (box, score, label), points in zip(detections, detections.keypoints)
         ],
         "timing_ms": {stage: round(ms, 3) for stage, ms in result.timing_ms.items()},
     }
+
+
+def _keypoints(points: np.ndarray) -> dict[str, Any]:
+    """The key of a detection's key points (K, 2), where there are any."""
+    return {"keypoints": [[round(float(v), 3) for v in point] for point in points]} if len(points) else {}
