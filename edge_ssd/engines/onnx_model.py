@@ -27,13 +27,21 @@ def check_input(
     if len(inputs) > 1:
         raise ValueError(f"{path}: expected one input, the model has {_listed(inputs)}")
     dtype, shape = inputs[name]
-    if dtype not in _READABLE:
-        raise ValueError(f"{path}: input {name!r}: expected float32 or float16, got {dtype}")
-    wanted = (3, *spec.input.size)
+    if spec.input.dtype == "uint8":
+        if dtype != np.uint8:
+            raise ValueError(f"{path}: input {name!r}: the spec's input.dtype is uint8, got {dtype}")
+        dtype = np.dtype(np.float32)  # of a batch, before it is rounded
+    elif dtype not in _READABLE:
+        advice = '; put "dtype": "uint8" into the spec\'s input' if dtype == np.uint8 else ""
+        raise ValueError(f"{path}: input {name!r}: expected float32 or float16, got {dtype}{advice}")
+    wanted = fed_shape(spec)
+    if not spec.input.batch_axis:
+        shape = [1, *shape]
     given = tuple(shape[1:])
     if len(given) != 3 or any(isinstance(g, int) and g != w for g, w in zip(given, wanted)):
         raise ValueError(
-            f"{path}: input {name!r} is {list(shape)}, the spec says (B, {', '.join(map(str, wanted))})"
+            f"{path}: input {name!r} is {list(inputs[name][1])}, the spec says "
+            f"({'B, ' if spec.input.batch_axis else ''}{', '.join(map(str, wanted))}); see input.layout and batch_axis"
         )
     return dtype, shape[0] if isinstance(shape[0], int) else 0
 
@@ -41,9 +49,87 @@ def check_input(
 def check_outputs(path: StrPath, spec: SsdSpec, names: Collection[str]) -> None:
     """Raises ValueError when the model lacks an output of the SsdSpec. names: those it has."""
     for key in ("loc", "conf"):
-        name = getattr(spec.outputs, key)
-        if name not in names:
-            raise ValueError(f"{path}: the spec's outputs.{key} is {name!r}, the model has {_listed(names)}")
+        for name in getattr(spec.outputs, f"{key}_names"):
+            if name not in names:
+                raise ValueError(
+                    f"{path}: the spec's outputs.{key} is {name!r}, the model has {_listed(names)}"
+                )
+
+
+def fed_shape(spec: SsdSpec) -> tuple[int, int, int]:
+    """The shape of one image, as the model's input has it."""
+    height, width = spec.input.size
+    return (height, width, 3) if spec.input.layout == "nhwc" else (3, height, width)
+
+
+def takes_batches(spec: SsdSpec) -> bool:
+    """Whether the model's input is a batch (B, 3, H, W) of float as it is."""
+    return (spec.input.layout, spec.input.dtype, spec.input.batch_axis) == ("nchw", "float", True)
+
+
+def as_fed(batch: np.ndarray, spec: SsdSpec) -> np.ndarray:
+    """A batch (B, 3, H, W) as the model's input takes it: the same array where that is so already."""
+    if takes_batches(spec):
+        return batch
+    if spec.input.dtype == "uint8":
+        batch = np.clip(np.rint(batch), 0, 255).astype(np.uint8)
+    if spec.input.layout == "nhwc":
+        batch = batch.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(batch if spec.input.batch_axis else batch[0])
+
+
+def heads_of(values: Sequence[np.ndarray], spec: SsdSpec, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """`loc` and `conf` of the first `count` images.   values: of the outputs `spec.outputs.names`, in this order.
+
+    Several outputs of a head become one. Raises ValueError for one that does not fit.
+    """
+    if not spec.input.batch_axis:
+        values = [value[None] for value in values]
+    loc, conf = (
+        _joined(part, names, columns, spec, layout == "column_prior")[:count]
+        for part, names, columns, layout in (
+            (
+                values[: len(spec.outputs.loc_names)],
+                spec.outputs.loc_names,
+                spec.loc_columns,
+                spec.loc_layout,
+            ),
+            (
+                values[len(spec.outputs.loc_names) :],
+                spec.outputs.conf_names,
+                spec.num_columns,
+                spec.conf_layout,
+            ),
+        )
+    )
+    return loc, conf
+
+
+def _joined(
+    values: Sequence[np.ndarray], names: Sequence[str], columns: int, spec: SsdSpec, is_transposed: bool
+) -> np.ndarray:
+    """One output of those of the levels: (B, P, columns), or (B, columns, P) of transposed ones."""
+    if len(values) == 1:
+        return values[0]
+    levels = spec.priors.levels
+    counts = [level.count for level in levels] if len(levels) == len(values) else [0] * len(values)
+    parts = [_level(*of, columns, is_transposed) for of in zip(values, names, counts)]
+    joined = np.concatenate(parts, axis=1)
+    return joined.transpose(0, 2, 1) if is_transposed else joined
+
+
+def _level(value: np.ndarray, name: str, count: int, columns: int, is_transposed: bool) -> np.ndarray:
+    """(B, priors, columns) of one level.   count: of its priors, 0 where it is not known."""
+    sides = [side for side in value.shape[1:] if side != 1] or [1]
+    channels = sides[0] if is_transposed else sides[-1]
+    if channels % columns or (count and value[0].size != count * columns):
+        wanted = f"{count} priors of " if count else ""
+        raise ValueError(
+            f"output {name!r} is {value.shape}; expected {wanted}{columns} columns; see loc_layout"
+        )
+    if is_transposed:
+        value = value.reshape(len(value), channels, -1).transpose(0, 2, 1)
+    return value.reshape(len(value), -1, columns)
 
 
 def filled_up(batch: np.ndarray, size: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from ..files import StrPath
 from ..machine.cpu import usable_cores
 from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
-from .onnx_model import check_input, check_outputs, filled_up
+from .onnx_model import as_fed, check_input, check_outputs, filled_up, heads_of
 from .opening import Trial, check_opening
 
 # Idle threads poll for this long, then sleep. By default (releases that do not know the option keep it) they poll
@@ -28,7 +28,11 @@ _SPIN_US = 200
 # Batch sizes that have arrays of their own, the latest ones.
 _MOST_SIZES = 4
 
-INPUT_DTYPES = {"tensor(float)": np.dtype(np.float32), "tensor(float16)": np.dtype(np.float16)}
+INPUT_DTYPES = {
+    "tensor(float)": np.dtype(np.float32),
+    "tensor(float16)": np.dtype(np.float16),
+    "tensor(uint8)": np.dtype(np.uint8),
+}
 
 
 class OnnxRuntimeEngine:
@@ -45,13 +49,13 @@ class OnnxRuntimeEngine:
     interleaved = False
 
     def __init__(self, path: StrPath, spec: SsdSpec, threads: int = 0, in_flight: int = 1) -> None:
-        self._path = path
+        self._path, self._spec = path, spec
         # The session's own threads help every caller, and each caller computes too.
         self._session = open_session(path, max(1, (threads or usable_cores()) - in_flight + 1), spec)
         self.input_dtype, self.max_batch = check_input(path, spec, input_types(self._session))
         check_outputs(path, spec, [output.name for output in self._session.get_outputs()])
         self._input_name = spec.input.name
-        self._output_names = [spec.outputs.loc, spec.outputs.conf]
+        self._output_names = list(spec.outputs.names)
         self._bound: dict[int, _Bound] = {}  # by batch size
         self.description = f"ONNX Runtime {onnxruntime.__version__}, CPU"
 
@@ -60,13 +64,13 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise ValueError("the engine is closed")
         whole = filled_up(batch, self.max_batch)
+        fed = as_fed(whole, self._spec)
         bound = self._bound.get(len(whole))
         if bound is None:
-            bound = self._bind(self._session, whole)  # which has run it
+            bound = self._bind(self._session, fed, len(whole))  # which has run it
         else:
-            bound.run(whole, self._path)
-        loc, conf = bound.outputs
-        return loc[: len(batch)], conf[: len(batch)]
+            bound.run(fed, self._path)
+        return heads_of(bound.outputs, self._spec, len(batch))
 
     def share(self) -> OnnxRuntimeEngine:
         """See SharedEngine: a session may be run by several threads."""
@@ -74,12 +78,12 @@ class OnnxRuntimeEngine:
         other._bound = {}
         return other
 
-    def _bind(self, session: onnxruntime.InferenceSession, batch: np.ndarray) -> _Bound:
+    def _bind(self, session: onnxruntime.InferenceSession, fed: np.ndarray, count: int) -> _Bound:
         if len(self._bound) == _MOST_SIZES:
             self._bound.pop(next(iter(self._bound)))
-        outputs = run_session(session, self._output_names, {self._input_name: batch}, self._path)
+        outputs = run_session(session, self._output_names, {self._input_name: fed}, self._path)
         bound = _Bound(session, self._input_name, dict(zip(self._output_names, outputs)))
-        self._bound[len(batch)] = bound
+        self._bound[count] = bound
         return bound
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from ..machine.cpu import usable_cores
 from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
 from .layout import interleaved_pixels
-from .onnx_model import check_input, check_outputs, filled_up
+from .onnx_model import as_fed, check_input, check_outputs, fed_shape, filled_up, heads_of, takes_batches
 from .opening import Trial, check_opening
 
 # OpenVINO's names for what it computes float32 layers in, by ours.
@@ -70,10 +70,10 @@ class OpenVinoEngine:
             raise ValueError("precision: this CPU has no BF16 instructions; take --precision fp32")
         check_openvino_opens(self._path, spec, precision)
         settings = settings_of(threads, precision, in_flight)
-        self._network: Any = Network(self._path, spec.input.size, settings)
+        self._network: Any = Network(self._path, fed_shape(spec), settings, spec.input.batch_axis)
         self.input_dtype, self.max_batch = check_input(path, spec, self._network.input_types())
         check_outputs(path, spec, self._network.output_names())
-        self.interleaved = self.input_dtype == np.float32
+        self.interleaved = self.input_dtype == np.float32 and takes_batches(spec)
         self._requests = {}  # by _Batch
         self.precision = precision
         self.description = f"OpenVINO {_version()}, CPU, {precision}"
@@ -83,15 +83,18 @@ class OpenVinoEngine:
         if self._network is None:
             raise ValueError("the engine is closed")
         whole = filled_up(batch, self.max_batch)
-        pixels, is_reversed = interleaved_pixels(whole) or (whole, None)
+        pixels, is_reversed = whole, None
+        if self.interleaved:
+            pixels, is_reversed = interleaved_pixels(whole) or (whole, None)
+        else:
+            pixels = as_fed(whole, self._spec)
         kind = _Batch(len(whole), is_reversed)
         request = self._requests.get(kind) or self._request(kind)
-        outputs = self._spec.outputs
         try:
             values = request.infer({self._spec.input.name: pixels}, share_inputs=True, share_outputs=True)
         except RuntimeError as error:
             raise ValueError(f"{self._path}: the network fails in OpenVINO ({_reason(error)})") from error
-        return values[outputs.loc][: len(batch)], values[outputs.conf][: len(batch)]
+        return heads_of([values[name] for name in self._spec.outputs.names], self._spec, len(batch))
 
     def share(self) -> OpenVinoEngine:
         """See SharedEngine: a compiled network takes as many requests as there are threads for."""
@@ -132,12 +135,20 @@ def settings_of(threads: int, precision: str, in_flight: int = 1) -> dict[str, A
 class Network:
     """The model in a file, compiled for every _Batch that is asked for; of several threads.
 
-    path: of a file that has passed `check_openvino_opens`, or may do harm.   input_size: (height, width), or None for
-    the model's own.   settings: see `settings_of`.   Raises ValueError naming the file.
+    path: of a file that has passed `check_openvino_opens`, or may do harm.   image_shape: of one image, or None for
+    the model's own.   settings: see `settings_of`.   batch_axis: whether images lie in a batch.
+    Raises ValueError naming the file.
     """
 
-    def __init__(self, path: Path, input_size: Sequence[int] | None, settings: dict[str, Any]) -> None:
-        self._path, self._input_size, self._settings = path, input_size, settings
+    def __init__(
+        self,
+        path: Path,
+        image_shape: Sequence[int] | None,
+        settings: dict[str, Any],
+        batch_axis: bool = True,
+    ) -> None:
+        self._path, self._image_shape, self._settings = path, image_shape, settings
+        self._batch_axis = batch_axis
         self._core = openvino.Core()
         self._model = self._read()
         self._compiled = {}  # by _Batch
@@ -186,8 +197,8 @@ class Network:
     def _compile(self, kind):
         try:
             model = self._model.clone()
-            if self._input_size:
-                model.reshape([kind.images, 3, *self._input_size])
+            if self._image_shape:
+                model.reshape([kind.images, *self._image_shape] if self._batch_axis else [*self._image_shape])
             if kind.is_reversed is not None:
                 model = _reading_interleaved(model, kind.is_reversed)
             return self._core.compile_model(model, "CPU", self._settings)
