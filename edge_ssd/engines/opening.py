@@ -21,6 +21,7 @@ from ..machine.cpu import usable_cores
 from ..model_files.known_models import digest_of, is_known, remember
 from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
+from .onnx_model import fed_shape, takes_batches
 
 if TYPE_CHECKING:
     from ..model_files.onnx_check import CheckedModel
@@ -61,6 +62,8 @@ def check_opening(path: StrPath, trial: Trial, spec: SsdSpec | None = None) -> N
     """
     size = spec.input.size if spec else None
     shown = "x".join(map(str, size)) if size else "own"
+    if spec and not takes_batches(spec):
+        shown += f" {spec.input.layout} {spec.input.batch_axis}"
     key = f"{trial.engine} {trial.version} {trial.precision} {shown}"
     file_digest = file_sha256(path)
     if is_known(file_digest, key):
@@ -111,7 +114,8 @@ def _open_in_child(path: Path, trial: Trial, model: CheckedModel, spec: SsdSpec 
         "path": str(path),
         "engine": trial.engine,
         "precision": trial.precision,
-        "size": spec.input.size if spec else None,
+        "image_shape": fed_shape(spec) if spec else None,
+        "batch_axis": spec.input.batch_axis if spec else True,
         "outputs": _declared_outputs(model),
         "threads": min(usable_cores(), _MOST_THREADS),
         "most_bytes": most_bytes,

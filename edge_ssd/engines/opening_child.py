@@ -62,7 +62,7 @@ def _open_onnxruntime(path: Path, request: dict[str, Any]) -> bool:
     from .onnxruntime_engine import input_types, load_session, run_session
 
     session = load_session(path, request["threads"])
-    feeds = _zeros(input_types(session), request["size"])
+    feeds = _zeros(input_types(session), request["image_shape"], request["batch_axis"])
     if feeds is None:
         return False
     for _ in range(_RUNS):
@@ -75,8 +75,8 @@ def _open_openvino(path: Path, request: dict[str, Any]) -> bool:
 
     _check_shapes(path)
     settings = settings_of(request["threads"], request["precision"])
-    network = Network(path, request["size"], settings)
-    feeds = _zeros(network.input_types(), request["size"])
+    network = Network(path, request["image_shape"], settings, request["batch_axis"])
+    feeds = _zeros(network.input_types(), request["image_shape"], request["batch_axis"])
     if feeds is None:
         return False
     (batch,) = feeds.values()
@@ -101,15 +101,18 @@ def _open_onnx(path: Path, request: dict[str, Any]) -> bool:
     return True
 
 
-def _zeros(inputs: dict[str, tuple[Any, Any]], size: list[int] | None) -> dict[str, np.ndarray] | None:
+def _zeros(
+    inputs: dict[str, tuple[Any, Any]], image_shape: list[int] | None, batch_axis: bool
+) -> dict[str, np.ndarray] | None:
     """A batch of zeros for the one input of a model; None where it cannot be fed, which its caller says better."""
     if len(inputs) != 1:
         return None
     ((name, (dtype, shape)),) = inputs.items()
-    if not isinstance(dtype, np.dtype) or len(shape) != 4:
+    if not isinstance(dtype, np.dtype) or len(shape) != 3 + batch_axis:
         return None
     given = [side if isinstance(side, int) else None for side in shape]
-    wanted = [given[0] or 1, 3, *(size or given[2:])]
+    wanted = [given[0] or 1] if batch_axis else []
+    wanted += image_shape or [3, *given[-2:]]
     if None in wanted or any(side not in (None, other) for side, other in zip(given, wanted)):
         return None
     return {name: np.zeros([int(side or 1) for side in wanted], dtype)}

@@ -103,3 +103,26 @@ def test_outputs_of_levels_are_joined_in_order(layout, rng):
     heads = heads_of([*values, np.zeros((2, 15, 3), np.float32)], spec, 2)
     expected = np.concatenate([v.reshape(2, -1, 4) for v in loc], axis=1)
     assert np.array_equal(arrange_heads(*heads, spec, 15)[0], expected)
+
+
+@pytest.mark.parametrize("changes", [dict(layout="nhwc", dtype="uint8"), dict(batch_axis=False)])
+def test_a_model_from_elsewhere_runs_in_a_process_of_its_own_first(tmp_path, engine, changes, monkeypatch):
+    from edge_ssd.engines import opening
+
+    answers, answer = [], opening._answer
+    monkeypatch.setattr(opening, "_answer", lambda *given: answers.append(answer(*given)) or answers[-1])
+    spec = example_spec(
+        height=10,
+        width=16,
+        mean=(0, 0, 0),
+        box_coding="corners",
+        priors=PriorSpec(),
+        class_names=("red", "green", "blue"),
+        background_index=None,
+        score_activation="none",
+        **changes,
+    )
+    path = save_mean_colors(tmp_path, spec)
+    monkeypatch.setenv("EDGE_SSD_CACHE", str(tmp_path / "cache"))  # nothing is known
+    assert len(Detector.load(path, 0.01, engine=engine).detect(IMAGE)) == 3
+    assert answers == [True]
