@@ -306,7 +306,7 @@ class _OnnxFile:
             options.calibration, spec, _SENSITIVITY_IMAGES, options.calibration_split, quiet=True
         )
         batches = list(images)
-        names = [spec.outputs.loc, spec.outputs.conf]
+        names = list(spec.outputs.names)
 
         def heads_of(keep: tuple[str, ...] | None) -> list[list[np.ndarray]]:
             proto = self.model.proto if keep is None else self._placed(table, keep)[0]

@@ -156,7 +156,7 @@ class OutputSpec:
 def _output_names(value: Any, key: str) -> str | tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         return text_of(value, key)
-    names = tuple(text_of(name, f"{key}[{i}]") for i, name in enumerate(value))
+    names: tuple[str, ...] = tuple(text_of(name, f"{key}[{i}]") for i, name in enumerate(value))
     if not names:
         raise BadKey(key, "expected at least one output, got none")
     for i, name in enumerate(names):

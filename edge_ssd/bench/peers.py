@@ -107,7 +107,7 @@ class OpenCvRunner(PeerRunner):
         super().__init__(SsdSpec.load(Path(model).with_suffix(".json")), score_threshold, batch)
         cv2.setNumThreads(threads or usable_cores())
         self._net = cv2.dnn.readNetFromONNX(for_opencv(model))
-        self._outputs = [self._spec.outputs.loc, self._spec.outputs.conf]
+        self._outputs = list(self._spec.outputs.names)
         self.description = f"OpenCV {cv2.__version__} DNN + NMSBoxesBatched"
 
     def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -137,7 +137,7 @@ class OpenVinoRunner(PeerRunner):
 
     def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = self._compiled([blob])
-        return values[self._spec.outputs.loc], values[self._spec.outputs.conf]
+        return values[self._outputs[0]], values[self._outputs[1]]
 
 
 class TorchRunner(PeerRunner):
@@ -281,7 +281,9 @@ def _check_followed(spec: SsdSpec) -> None:
         spec.input.resize == "stretch"
         and len(set(spec.input.std)) == 1
         and (spec.score_activation, spec.background_index, spec.loc_order) == ("softmax", 0, "cxcywh")
-        and (spec.box_coding, spec.loc_columns, spec.loc_layout) == ("center_size", 4, "prior_column")
+        and (spec.box_coding, spec.loc_columns, len(spec.outputs.names)) == ("center_size", 4, 2)
+        and (spec.loc_layout, spec.conf_layout) == ("prior_column", "prior_column")
+        and (spec.input.layout, spec.input.dtype, spec.input.batch_axis) == ("nchw", "float", True)
     )
     if not followed:
         raise ValueError(f"{spec.name}: peers are measured for stretched, softmaxed SSDs only")

@@ -75,7 +75,7 @@ class TensorRtEngine:
         self._runtime: Any
         self._engine: Any
         self._runtime, self._engine = self._load(manifest, trusted)
-        self._names = {"loc": spec.outputs.loc, "conf": spec.outputs.conf}
+        self._names = {"loc": spec.outputs.loc_names[0], "conf": spec.outputs.conf_names[0]}
         self._outputs = self._checked_outputs()
         self.input_dtype = self._checked_input()
         self._batch_sizes = self._profiles()

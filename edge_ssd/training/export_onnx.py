@@ -71,7 +71,7 @@ def _write_graph(model: torch.nn.Module, spec: SsdSpec, path: Path) -> None:
             model,
             (example,),
             input_names=[spec.input.name],
-            output_names=[spec.outputs.loc, spec.outputs.conf],
+            output_names=list(spec.outputs.names),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             dynamo=True,
@@ -120,7 +120,7 @@ def _compare(model: torch.nn.Module, spec: SsdSpec, path: Path) -> None:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    names = (spec.outputs.loc, spec.outputs.conf)
+    names = spec.outputs.names
     rng = np.random.default_rng(0)
     mean, std = (
         np.array(values, np.float32).reshape(3, 1, 1) for values in (spec.input.mean, spec.input.std)
@@ -135,7 +135,7 @@ def _compare(model: torch.nn.Module, spec: SsdSpec, path: Path) -> None:
 
 
 def _check_output(name: str, wanted: np.ndarray, found: np.ndarray, spec: SsdSpec) -> None:
-    columns = 4 if name == spec.outputs.loc else spec.num_columns
+    columns = 4 if name in spec.outputs.loc_names else spec.num_columns
     if found.shape != wanted.shape or found.shape[2] != columns:
         raise ValueError(
             f"output {name!r}: expected shape {wanted.shape} with {columns} columns, got {found.shape}"

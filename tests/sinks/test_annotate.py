@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_ssd.frames import PIXEL_FORMATS
+from edge_ssd.detections import Detections
+from edge_ssd.frames import PIXEL_FORMATS, Frame
 from edge_ssd.sinks.annotate import annotate, class_color, to_bgr
 from tests.media import picture
 from tests.results import result
@@ -123,3 +124,13 @@ def test_raw_camera_formats_keep_their_colours(pixel_format):
     frame = result(raw, (), pixel_format=pixel_format).frame
     np.testing.assert_allclose(to_bgr(frame), image, atol=4)
     assert drawn(raw, [(1, 1, 5, 5)], pixel_format=pixel_format).shape == image.shape
+
+
+def test_key_points_are_drawn_inside_of_the_image():
+    frame = Frame(np.zeros((100, 100, 3), np.uint8))
+    points = np.array([[[50, 70], [1e9, -5]]], np.float32)
+    found = Detections([[20, 30, 90, 95]], [0.9], [0], (100, 100), 0, points)
+    plain = annotate(frame, Detections([[20, 30, 90, 95]], [0.9], [0], (100, 100)), ["face"])
+    image = annotate(frame, found, ["face"])
+    assert not plain[70, 50].any()
+    assert image[70, 50].any()

@@ -8,11 +8,13 @@ import json
 import os
 import shutil
 from collections import namedtuple
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from edge_ssd.sinks import open_sink
-from edge_ssd.sinks.jsonl import JsonlSink
+from edge_ssd.sinks.jsonl import JsonlSink, record
 from tests.results import result
 
 
@@ -126,3 +128,11 @@ def test_an_older_file_is_not_emptied_on_a_full_disk(tmp_path, monkeypatch):
     ):
         open_sink(str(tmp_path / "a.jsonl"))
     assert (tmp_path / "a.jsonl").read_text() == "older lines"
+
+
+def test_key_points_are_written_where_the_model_has_them():
+    plain = result()
+    assert "keypoints" not in record(plain)["detections"][0]
+    points = np.array([[[1.5, 2], [3, 4.00049]]], np.float32)
+    pointed = replace(plain, detections=replace(plain.detections, keypoints=points))
+    assert record(pointed)["detections"][0]["keypoints"] == [[1.5, 2.0], [3.0, 4.0]]
