@@ -162,7 +162,7 @@ def _output_names(value: Any, key: str) -> str | tuple[str, ...]:
     for i, name in enumerate(names):
         if name in names[:i]:
             raise BadKey(f"{key}[{i}]", f"expected each output once, got {shown(name)} twice")
-    return names if len(names) > 1 else names[0]
+    return names[0] if len(names) == 1 else names
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from threading import local
+from typing import Any
 
 import cv2
 import numpy as np
@@ -359,7 +360,8 @@ def score_candidates(
 
     Arguments and results are the same. Priors that cannot fire are left out before any exponential.
     """
-    threshold = lowest = np.asarray(score_threshold, np.float32)[()]
+    threshold: Any = np.asarray(score_threshold, np.float32)[()]
+    lowest = threshold
     if threshold.ndim:
         lowest = threshold.min()
         if background_index is not None:

@@ -137,7 +137,7 @@ class OpenVinoRunner(PeerRunner):
 
     def _network(self, blob: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values = self._compiled([blob])
-        return values[self._outputs[0]], values[self._outputs[1]]
+        return values[self._spec.outputs.loc_names[0]], values[self._spec.outputs.conf_names[0]]
 
 
 class TorchRunner(PeerRunner):
