@@ -122,7 +122,8 @@ def _level(value: np.ndarray, name: str, count: int, columns: int, is_transposed
     """(B, priors, columns) of one level.   count: of its priors, 0 where it is not known."""
     sides = [side for side in value.shape[1:] if side != 1] or [1]
     channels = sides[0] if is_transposed else sides[-1]
-    if channels % columns or (count and value[0].size != count * columns):
+    is_turned = value.ndim == 3 and len(sides) == 2 and channels != columns
+    if is_turned or channels % columns or (count and value[0].size != count * columns):
         wanted = f"{count} priors of " if count else ""
         raise ValueError(
             f"output {name!r} is {value.shape}; expected {wanted}{columns} columns; see loc_layout"

@@ -126,3 +126,12 @@ def test_a_model_from_elsewhere_runs_in_a_process_of_its_own_first(tmp_path, eng
     monkeypatch.setenv("EDGE_SSD_CACHE", str(tmp_path / "cache"))  # nothing is known
     assert len(Detector.load(path, 0.01, engine=engine).detect(IMAGE)) == 3
     assert answers == [True]
+
+
+def test_a_level_that_is_transposed_is_refused():
+    from edge_ssd.engines.onnx_model import heads_of
+
+    spec = grid_spec(1, 2, outputs=OutputSpec(("a", "b"), "conf"))
+    values = [np.zeros((1, 4, 8)), np.zeros((1, 8, 4)), np.zeros((1, 16, 3))]
+    with pytest.raises(ValueError, match="output 'a' is .*see loc_layout"):
+        heads_of(values, spec, 1)
