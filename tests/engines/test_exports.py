@@ -133,5 +133,5 @@ def test_a_level_that_is_transposed_is_refused():
 
     spec = grid_spec(1, 2, outputs=OutputSpec(("a", "b"), "conf"))
     values = [np.zeros((1, 4, 8)), np.zeros((1, 8, 4)), np.zeros((1, 16, 3))]
-    with pytest.raises(ValueError, match="output 'a' is .*see loc_layout"):
+    with pytest.raises(ValueError, match=r"output 'a' is .*see loc_layout"):
         heads_of(values, spec, 1)
