@@ -10,7 +10,7 @@ import numpy as np
 from ..files import StrPath
 from ..files.image import read_header
 from ..files.image_header import UPRIGHT, ImageHeader
-from .dataset import Annotation, Dataset, Finding
+from .dataset import Annotation, Dataset, Finding, is_background
 
 # Beyond the image by as much as a file that counts from 0 where 1 was meant, or the reverse; such
 # boxes are clipped. Farther out, the box belongs to another image or another size of it.
@@ -106,6 +106,12 @@ def _name_remarks(dataset: Dataset, seen: set[str]) -> list[str]:
     lines = []
     if missing and seen:
         lines.append(f"no box of {', '.join(missing)}: nothing is learned of such a class, and it has no AP")
+    lines += [
+        f"class {name!r} reads like background, which is what no box covers; training adds a column of its own for it. "
+        "Leave the class and its boxes out, unless it is a thing to find"
+        for name in dataset.class_names
+        if is_background(name)
+    ]
     alike = defaultdict(list)
     for name in dataset.class_names:
         alike["".join(name.split()).casefold()].append(name)

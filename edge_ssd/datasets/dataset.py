@@ -14,6 +14,12 @@ from ..files import StrPath
 # Of an image, or of the set as a whole (None): what is wrong or odd.
 Finding = tuple[int | None, str]
 
+
+def is_background(name: str) -> bool:
+    """Whether a class name says background, as the frameworks write it: background, BACKGROUND, __background__."""
+    return name.strip("_ -").casefold() == "background"
+
+
 # Problems that one error names.
 _SHOWN = 10
 

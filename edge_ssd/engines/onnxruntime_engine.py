@@ -13,6 +13,7 @@ import onnxruntime
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
+from ..model_files.load_advice import cannot_load
 from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
 from .onnx_model import as_fed, check_input, check_outputs, filled_up, heads_of
@@ -132,7 +133,7 @@ def open_session(
     try:
         check_opening(path, Trial("onnxruntime", onnxruntime.__version__, "ONNX Runtime"), spec)
     except BadModel as error:
-        raise _cannot_load(path, str(error)) from None
+        raise cannot_load(path, "ONNX Runtime", str(error)) from None
     return load_session(path, threads)
 
 
@@ -141,13 +142,7 @@ def load_session(path: Path, threads: int = 0) -> onnxruntime.InferenceSession:
     try:
         return new_session(str(path), threads)
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-        raise _cannot_load(path, _reason(error)) from error
-
-
-def _cannot_load(path, reason):
-    return ValueError(
-        f"{path}: ONNX Runtime cannot load this model ({reason}). Is the file complete, and is it ONNX?"
-    )
+        raise cannot_load(path, "ONNX Runtime", _reason(error)) from error
 
 
 def new_session(model: str | bytes, threads: int = 0, optimise: bool = True) -> onnxruntime.InferenceSession:

@@ -18,6 +18,7 @@ from openvino.preprocess import PrePostProcessor
 
 from ..files import StrPath
 from ..machine.cpu import usable_cores
+from ..model_files.load_advice import cannot_load
 from ..model_files.onnx_file import BadModel
 from ..spec import SsdSpec
 from .layout import interleaved_pixels
@@ -119,7 +120,7 @@ def check_openvino_opens(path: Path, spec: SsdSpec, precision: str = "fp32") -> 
     try:
         check_opening(path, Trial("openvino", _version(), "OpenVINO", precision), spec)
     except BadModel as error:
-        raise _cannot_load(path, str(error)) from None
+        raise cannot_load(path, "OpenVINO", str(error)) from None
 
 
 def settings_of(threads: int, precision: str, in_flight: int = 1) -> dict[str, Any]:
@@ -160,7 +161,7 @@ class Network:
         try:
             return reader.convert(reader.load(str(self._path)))
         except Exception as error:  # the reader's exceptions have no common base but Exception
-            raise _cannot_load(self._path, _reason(error)) from error
+            raise cannot_load(self._path, "OpenVINO", _reason(error)) from error
 
     def input_types(self) -> dict[str, tuple[Any, Sequence[Any]]]:
         """{name: (dtype, shape)} of the inputs; None for an axis of any length."""
@@ -257,12 +258,6 @@ def _dtype(element_type):
 
 def _version():
     return openvino.__version__.split("-")[0]
-
-
-def _cannot_load(path, reason):
-    return ValueError(
-        f"{path}: OpenVINO cannot load this model ({reason}). Is the file complete, and is it ONNX?"
-    )
 
 
 def _reason(error):

@@ -184,3 +184,10 @@ def test_an_image_with_a_broken_middle_names_the_file_and_the_check(write, capsy
     printed = capsys.readouterr().out
     assert "a.png: " in printed
     assert "names every such file" not in printed  # it is what runs
+
+
+def test_a_class_that_reads_like_background_is_a_remark(write):
+    boxes = [(k, 0, 9, 9, k) for k in (1, 2)]
+    folder = write({"a.png": png(noise())}, boxes, names=("cat", "__Background__"))
+    (remark,) = open_dataset(folder).check()
+    assert remark.startswith("class '__Background__' reads like background, which is what no box covers")

@@ -17,7 +17,11 @@ MOST_BYTES = 1 << 30
 
 
 class Ended(NamedTuple):
-    """How a command ended.   code: below 0, a signal.   peak_bytes: of memory in use, the largest process's."""
+    """How a command ended.
+
+    code: below 0, a signal.   peak_bytes: of memory in use, the largest process's.   seconds: of CPU time, of all its
+    processes, or a quarter of those by the clock if that is more: other work on the machine may double those.
+    """
 
     code: int
     out: str
@@ -27,7 +31,7 @@ class Ended(NamedTuple):
 
 
 # A process begins with the memory of the one that started it, as far as its peak is told. pytest has gigabytes after
-# some tests; this one is small. It takes on how the command ended, and writes its peak to a descriptor.
+# some tests; this one is small. It takes on how the command ended, and writes its peak and CPU time to a descriptor.
 _BETWEEN = """
 import os, sys
 peak = int(sys.argv[1])
@@ -36,7 +40,7 @@ child = os.fork()
 if not child:
     os.execv(sys.argv[2], sys.argv[2:])
 _, status, usage = os.wait4(child, 0)
-os.write(peak, b"%d" % usage.ru_maxrss)
+os.write(peak, b"%d %f" % (usage.ru_maxrss, usage.ru_utime + usage.ru_stime))
 code = os.waitstatus_to_exitcode(status)
 if code < 0:
     os.kill(os.getpid(), -code)
@@ -74,7 +78,10 @@ def edge_ssd(*arguments: object, cwd: Path, timeout: float = 60, **environment: 
         for file in (out, err, peak):
             file.seek(0)
             texts.append(file.read().decode(errors="replace"))
-    return Ended(process.returncode, texts[0], texts[1], seconds, int(texts[2] or 0) * 1024)
+    peak_kb, cpu_seconds = texts[2].split() or (0, 0)  # nothing when it was killed
+    return Ended(
+        process.returncode, texts[0], texts[1], max(float(cpu_seconds), seconds / 4), int(peak_kb) * 1024
+    )
 
 
 def assert_refused(ended: Ended, *parts: str, code: int = 1, seconds: float = MOST_SECONDS) -> None:
