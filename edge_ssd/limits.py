@@ -36,6 +36,11 @@ MOST_IMAGE_BYTES = 1 << 30
 # A spec, a manifest, a history: the longest ones known have some 100 KB.
 MOST_JSON_BYTES = 16 << 20
 
+# What describes a model: names of its classes, pipeline.config, deploy.prototxt, a configuration in Python, which have
+# some 100 KB at most; and the values of such a configuration, with those that it names again.
+MOST_DESCRIPTION_BYTES = 1 << 20
+MOST_DESCRIPTION_VALUES = 100_000
+
 # Of a whole number in JSON: more than any float has, and converted in no time.
 MOST_DIGITS = 1000
 

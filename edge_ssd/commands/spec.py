@@ -33,7 +33,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Adds `spec` to the commands of `edge-ssd`."""
     parser = new_parser(subparsers, "spec", "draft the spec of an ONNX model from elsewhere", DESCRIPTION)
     parser.add_argument("model", metavar="M.onnx")
-    parser.add_argument("--out", metavar="F.json", help="default: M.json")
+    parser.add_argument(
+        "--out",
+        metavar="F.json",
+        help="default: M.json; another name also cuts off NMS inside, into F.onnx (needs onnx)",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing spec")
     parser.add_argument(
         "--classes",
@@ -116,9 +120,32 @@ def main(arguments: argparse.Namespace) -> int:
     options = DraftOptions(**{name: value for name, value in given.items() if value is not None})
     if arguments.source:
         options = options.over(options_from(arguments.source))
-    spec, guesses = draft_spec(arguments.model, options)
+    model, done = _model_to_draft(arguments, target)
+    try:
+        spec, guesses = draft_spec(model, options)
+    except BaseException:
+        if done:
+            model.unlink()
+        raise
     spec.save(target)
     print(f"wrote {target}", file=sys.stderr)
+    guesses = [*done, *guesses]
     for guess in guesses:
         print(f"  check {joined(guess)}", file=sys.stderr)
     return 0
+
+
+def _model_to_draft(arguments: argparse.Namespace, target: Path) -> tuple[Path, list[str]]:
+    """The model itself, or with --out what is left of one with NMS inside; what was done to it."""
+    from ..spec_draft.network import has_nms
+
+    model, rewritten = Path(arguments.model), target.with_suffix(".onnx")
+    if not arguments.out or not model.is_file() or rewritten == model or not has_nms(model):
+        return model, []
+    if rewritten.exists() and not arguments.force:
+        raise ValueError(
+            f"{rewritten}: there is a model already; --force overwrites it, --out writes another"
+        )
+    from ..spec_draft.rewrite import without_nms
+
+    return rewritten, without_nms(model, rewritten)

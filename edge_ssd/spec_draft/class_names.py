@@ -29,7 +29,7 @@ def read_class_names(path: StrPath) -> tuple[str, ...]:
     """The names in a file, in the order of the columns. Numbers that the file leaves out are named after themselves."""
     path = Path(path)
     try:
-        content = read_file(path, limits.MOST_LIST_BYTES).decode("utf-8-sig")
+        content = read_file(path, limits.MOST_DESCRIPTION_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file of class names") from None
     except UnicodeDecodeError as error:

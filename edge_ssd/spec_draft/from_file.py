@@ -25,7 +25,7 @@ def options_from(path: StrPath) -> DraftOptions:
     if path.suffix.lower() == ".json":
         return _options_of_spec(SsdSpec.load(path))
     try:
-        content = read_file(path, limits.MOST_JSON_BYTES).decode("utf-8-sig")
+        content = read_file(path, limits.MOST_DESCRIPTION_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file for --from") from None
     except UnicodeDecodeError as error:

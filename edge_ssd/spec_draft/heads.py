@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +18,8 @@ _LOC_NAME = re.compile(r"loc|box|reg|delta|offset", re.IGNORECASE)
 _MOST_SHARE = 4.0
 
 
-class _Part(NamedTuple):
+@dataclass(frozen=True)
+class _Part:
     """One output of one level: its name, and how its rows come about.
 
     count: of priors.   columns: of a row.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from ..priors import cell_sizes, ssd300_levels, ssd512_levels, ssdlite_levels
 from ..spec import PriorLevel
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """A known layout.
 
     names: for --levels; a name stands for one layout of each count.   shown: whose it is.   side: of the square input,
@@ -35,7 +36,9 @@ def mmdet_ssdlite_levels() -> tuple[PriorLevel, ...]:
     sides = (48, 100, 150, 202, 253, 304, 320)
     steps = (16, 32, 64, 107, 160, 320)
     return tuple(
-        PriorLevel((math.ceil(320 / step),) * 2, (step, step), cell_sizes(side, larger, (2, 3)))
+        PriorLevel(
+            (math.ceil(320 / step), math.ceil(320 / step)), (step, step), cell_sizes(side, larger, (2, 3))
+        )
         for step, side, larger in zip(steps, sides, sides[1:])
     )
 
@@ -45,7 +48,7 @@ def mmdet_ssd512_levels() -> tuple[PriorLevel, ...]:
     sides = (20, 51, 133, 215, 296, 378, 460, 542)
     ratios = ((2,), (2, 3), (2, 3), (2, 3), (2, 3), (2,), (2,))
     return tuple(
-        PriorLevel((512 // step,) * 2, (step, step), cell_sizes(side, larger, level_ratios))
+        PriorLevel((512 // step, 512 // step), (step, step), cell_sizes(side, larger, level_ratios))
         for step, side, larger, level_ratios in zip((8, 16, 32, 64, 128, 256, 512), sides, sides[1:], ratios)
     )
 

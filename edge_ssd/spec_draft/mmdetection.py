@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import reprlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .options import DraftOptions
 
 # Configurations on which one is based, and so on; MMDetection's own are two deep.
 _MOST_BASES = 20
+_MOST_DEPTH = 50
 
 
 def options_of_config(content: str, path: Path) -> DraftOptions:
@@ -26,7 +28,9 @@ def options_of_config(content: str, path: Path) -> DraftOptions:
     head = _dict(model.get("bbox_head"))
     anchors = _dict(head.get("anchor_generator"))
     if anchors.get("type") != "SSDAnchorGenerator":
-        raise ValueError(f"anchor_generator: expected SSDAnchorGenerator, got {anchors.get('type')!r}")
+        raise ValueError(
+            f"anchor_generator: expected SSDAnchorGenerator, got {reprlib.repr(anchors.get('type'))}"
+        )
     coder, test = _dict(head.get("bbox_coder")), _dict(model.get("test_cfg")) or _dict(config.get("test_cfg"))
     stds = _numbers(coder.get("target_stds", (0.1, 0.1, 0.2, 0.2)), "target_stds", 4)
     means = _numbers(coder.get("target_means", (0, 0, 0, 0)), "target_means", 4)
@@ -78,7 +82,7 @@ def _levels(anchors: dict[str, Any], side: int) -> tuple[PriorLevel, ...]:
     scale_major = anchors.get("scale_major", True)
     return tuple(
         PriorLevel(
-            (math.ceil(side / step),) * 2,
+            (math.ceil(side / step), math.ceil(side / step)),
             (step, step),
             _boxes(least[k], most[k], _numbers(ratios[k], f"ratios[{k}]"), scale_major),
         )
@@ -135,13 +139,13 @@ def _dict(value: Any) -> dict[str, Any]:
 
 def _number(value: Any, key: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
-        raise ValueError(f"{key}: expected a number, got {value!r}")
+        raise ValueError(f"{key}: expected a number, got {reprlib.repr(value)}")
     return value
 
 
 def _numbers(value: Any, key: str, count: int = 0) -> tuple[float, ...]:
     if not isinstance(value, (list, tuple)) or not value or (count and len(value) != count):
-        raise ValueError(f"{key}: expected a list of {count or 'some'} numbers, got {value!r}")
+        raise ValueError(f"{key}: expected a list of {count or 'some'} numbers, got {reprlib.repr(value)}")
     return tuple(_number(v, key) for v in value)
 
 
@@ -153,17 +157,19 @@ class _Files:
     """Configurations, each with those on which it is based below it."""
 
     def __init__(self) -> None:
-        self._left = _MOST_BASES
+        self._bases_left = _MOST_BASES
+        self._values_left = limits.MOST_DESCRIPTION_VALUES
 
     def config(self, content: str, path: Path) -> dict[str, Any]:
         try:
             tree = ast.parse(content)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            raise ValueError(f"not Python ({str(error).splitlines()[0]})") from None
+            said = str(error).splitlines() or [type(error).__name__]
+            raise ValueError(f"not Python ({said[0]})") from None
         values: dict[str, Any] = {}
         for node in tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-                values[node.targets[0].id] = _value(node.value, values, 0)
+                values[node.targets[0].id] = self._value(node.value, values, 0)
         names = values.pop("_base_", ())
         below: dict[str, Any] = {}
         for name in [names] if isinstance(names, str) else names if isinstance(names, (list, tuple)) else ():
@@ -171,14 +177,52 @@ class _Files:
         return _merged(below, values)
 
     def _base(self, name: str, path: Path) -> dict[str, Any]:
-        self._left -= 1
-        if self._left < 0:
+        self._bases_left -= 1
+        if self._bases_left < 0:
             raise ValueError(f"_base_: expected at most {_MOST_BASES} files")
         file = path.parent / name
         if file.suffix != ".py" or not file.is_file():
             return {}  # what it says may come from options
-        content = read_file(file, limits.MOST_JSON_BYTES).decode("utf-8", "replace")
+        content = read_file(file, limits.MOST_DESCRIPTION_BYTES).decode("utf-8", "replace")
         return self.config(content, file)
+
+    def _value(self, node: ast.expr, known: dict[str, Any], depth: int) -> Any:
+        """What an expression of literals, lists, dictionaries and earlier names says; None for all else."""
+        self._count()
+        if depth > _MOST_DEPTH:
+            return None
+        if isinstance(node, ast.Constant):
+            return node.value
+        if isinstance(node, (ast.List, ast.Tuple)):
+            return [self._value(entry, known, depth + 1) for entry in node.elts]
+        if isinstance(node, ast.Dict):
+            return {
+                key.value: self._value(value, known, depth + 1)
+                for key, value in zip(node.keys, node.values)
+                if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            }
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
+            return {word.arg: self._value(word.value, known, depth + 1) for word in node.keywords if word.arg}
+        if isinstance(node, ast.Name):
+            return self._copied(known.get(node.id))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value = self._value(node.operand, known, depth + 1)
+            return -value if isinstance(value, (int, float)) else None
+        return None
+
+    def _copied(self, value: Any) -> Any:
+        """A value that is named again, counted as often: names of names grow without bounds."""
+        self._count()
+        if isinstance(value, list):
+            return [self._copied(entry) for entry in value]
+        if isinstance(value, dict):
+            return {key: self._copied(entry) for key, entry in value.items()}
+        return value
+
+    def _count(self) -> None:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise ValueError(f"expected at most {limits.MOST_DESCRIPTION_VALUES} values")
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -190,27 +234,3 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         inner = found.get(key)
         found[key] = _merged(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
     return found
-
-
-def _value(node: ast.expr, known: dict[str, Any], depth: int) -> Any:
-    """What an expression of literals, lists, dictionaries and earlier names says; None for all else."""
-    if depth > 50:
-        return None
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, (ast.List, ast.Tuple)):
-        return [_value(entry, known, depth + 1) for entry in node.elts]
-    if isinstance(node, ast.Dict):
-        return {
-            key.value: _value(value, known, depth + 1)
-            for key, value in zip(node.keys, node.values)
-            if isinstance(key, ast.Constant) and isinstance(key.value, str)
-        }
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict":
-        return {word.arg: _value(word.value, known, depth + 1) for word in node.keywords if word.arg}
-    if isinstance(node, ast.Name):
-        return known.get(node.id)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        value = _value(node.operand, known, depth + 1)
-        return -value if isinstance(value, (int, float)) else None
-    return None

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import limits
 from ..engines.onnxruntime_engine import INPUT_DTYPES, open_session, run_session
 from ..model_files.onnx_file import BadModel
 from ..model_files.onnx_wire import Node, read_structure
 
 # Operators that leave a different number of boxes in every image, besides plugins of TensorRT that are named so.
-_NMS = ("NonMaxSuppression",)
+NMS = "NonMaxSuppression"
 
 # What the input may be, by ONNX Runtime's name.
 _DTYPES = {**INPUT_DTYPES, "tensor(uint8)": np.dtype(np.uint8)}
@@ -108,11 +109,20 @@ def refuse_nms(path: Path) -> None:
     except BadModel:
         return  # whoever opens it says more
     for node in nodes:
-        if node.op_type in _NMS or "NMS" in node.op_type:
+        if node.op_type == NMS or "NMS" in node.op_type:
+            way_out = ", or cut it off: --out OTHER.json" if node.op_type == NMS else ""
             raise ValueError(
                 f"{path}: {_shown(node)} makes finished detections inside the graph; a spec describes raw offsets and "
-                "scores of every prior. Export the model without its post-processing"
+                f"scores of every prior. Export the model without its post-processing{way_out}"
             )
+
+
+def has_nms(path: Path) -> bool:
+    """Whether the graph holds ONNX's own suppression, which `rewrite` cuts off."""
+    try:
+        return any(node.op_type == NMS for node in read_structure(path).graph.nodes)
+    except BadModel:
+        return False
 
 
 def _shown(node: Node) -> str:
@@ -151,6 +161,10 @@ def _size_of(
                 f"{shown} is {shape}, which leaves height and width open; say them with --size HxW, such as 300x300"
             )
         return height, width
+    if given[0] * given[1] > limits.MOST_INPUT_PIXELS:
+        raise ValueError(
+            f"--size: expected at most {limits.MOST_INPUT_PIXELS} pixels, got {given[0]} x {given[1]}"
+        )
     if any(side is not None and side != wanted for side, wanted in zip(sides, given)):
         raise ValueError(f"--size: {given[0]}x{given[1]}, {shown} is {shape}")
     return given

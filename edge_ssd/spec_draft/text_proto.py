@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Union
+
+from ..files.json_fields import short
 
 # Fields in the order of the file; one may come several times.
 Message = list[tuple[str, Union[str, "Message"]]]
 
 _TOKEN = re.compile(
-    r"""\s*(?:\#[^\n]*\s*)*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[A-Za-z0-9_.+/-]+|[{}<>:;,\[\]])"""
+    r"""\s*(?:\#[^\n]*(?:\n|$)\s*)*("(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[A-Za-z0-9_.+/-]+|[{}<>:;,\[\]])"""
 )
 _REST = re.compile(r"\s*(?:\#[^\n]*(?:\n\s*|$))*")
 
 _ESCAPE, _ESCAPES = re.compile(r"\\(.)"), {"n": "\n", "t": "\t", "r": "\r"}
 
 _MOST_DEPTH = 50
+_MOST_NUMBER = 1e9
 
 
 def parse_text_proto(content: str) -> Any:
@@ -116,9 +120,12 @@ def numbers(message: Any, *way: str) -> list[float]:
     found = []
     for text in texts(message, *way):
         try:
-            found.append(float(text.rstrip("f")))
+            value = float(text.rstrip("f")) if len(text) < 100 else math.inf
         except ValueError:
-            raise ValueError(f"{way[-1]}: expected a number, got {text!r}") from None
+            value = math.nan  # of no size, too
+        if not abs(value) < _MOST_NUMBER:
+            raise ValueError(f"{way[-1]}: expected a number, got {short(text)!r}")
+        found.append(value)
     return found
 
 

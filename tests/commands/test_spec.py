@@ -259,6 +259,13 @@ def _corners(seed=1, count=25):
     return boxes
 
 
+def test_a_size_beyond_any_input_is_refused(tmp_path, capsys):
+    path = _graph(tmp_path, np.zeros((1, 25, 4)), _background_wins(3, 0)[None], size=("h", "w"))
+    assert "--size: expected at most 16777216 pixels" in _refused(
+        capsys, path, *LEVELS, "--size", "99999x99999"
+    )
+
+
 def test_finished_boxes_are_not_decoded_a_second_time(tmp_path, capsys):
     boxes, conf = _corners(), np.tile(np.float32([0.8, 0.1, 0.1]), (25, 1))
     conf[3] = (0.05, 0.9, 0.05)
@@ -400,3 +407,38 @@ def test_a_frameworks_file_and_options_before_it(tmp_path, capsys):
     (tmp_path / "pipeline.config").write_text(text)
     assert "--from: 20 priors, the model has 16" in _refused(capsys, path, *source, "--force")
     assert "no such file for --from" in _refused(capsys, path, "--from", "nowhere.config", "--force")
+
+
+def _add_nms(path):
+    """Ends a model of heads loc (1, P, 4) and conf (1, C, P) in a suppression and what it keeps."""
+    model = onnx.load(path)
+    constants = {"most": np.int64([9]), "iou": np.float32([0.5]), "least": np.float32([0.5])}
+    for name, array in constants.items():
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    model.graph.node.append(
+        helper.make_node("NonMaxSuppression", ["loc", "conf", *constants], ["kept"], name="the nms")
+    )
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("kept", TensorProto.INT64, None))
+    onnx.save(model, path)
+
+
+def test_nms_inside_is_cut_off_into_another_model(tmp_path, capsys):
+    boxes, conf = _corners(), np.tile(np.float32([0.1, 0.1]), (25, 1))
+    conf[3] = (0.2, 0.9)
+    path = _graph(tmp_path, boxes[None], conf.T[None])
+    _add_nms(path)
+    assert "or cut it off: --out OTHER.json" in _refused(capsys, path)
+    options = ("--out", str(tmp_path / "cut.json"), "--classes", "cat,dog", "--background", "-1")
+    assert main(["spec", str(path), *options]) == 0
+    assert "the model without the nms" in capsys.readouterr().err
+    spec = SsdSpec.load(tmp_path / "cut.json")
+    assert (spec.box_coding, spec.conf_layout) == ("corners", "column_prior")
+    detections = Detector.load(tmp_path / "cut.onnx").detect(np.zeros((100, 200, 3), np.uint8))
+    np.testing.assert_allclose(detections.boxes, [boxes[3] * (200, 100, 200, 100)], atol=1e-3)
+    assert detections.labels.tolist() == [1]
+    (tmp_path / "cut.json").unlink()
+    assert "cut.onnx: there is a model already" in _refused(capsys, path, *options)
+    (tmp_path / "cut.onnx").unlink()
+    assert "--classes: 3 names" in _refused(capsys, path, *options, "--classes", "a,b,c")
+    assert not (tmp_path / "cut.onnx").exists()

@@ -84,3 +84,20 @@ def test_a_model_that_is_newer_than_the_runtime_says_so(tmp_path):
     ended = edge_ssd("spec", path.name, cwd=tmp_path)
     assert_refused(ended, "it has opset 200, and this release reads up to", "export the model with opset")
     assert "::" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("labels.txt", b"\x1b[31m" * 2_000_000, "bytes, more than the"),
+        ("config.py", b"a = [0]\n" + b"a = [a, a]\n" * 50 + b"model = a\n", "at most 100000 values"),
+        ("pipeline.config", b"model {" * 100_000, "in each other"),
+    ],
+)
+def test_files_beside_a_model_are_bounded(tmp_path, name, content, message):
+    constants = {"zeros": np.zeros((1, 4, 4), np.float32), "more": np.zeros((1, 4, 2), np.float32)}
+    nodes = [helper.make_node("Identity", [c], [f"{c}_out"]) for c in constants]
+    path = _save(tmp_path, nodes, [(f"{c}_out", TensorProto.FLOAT) for c in constants], constants)
+    (tmp_path / name).write_bytes(content)
+    option = "--classes" if name == "labels.txt" else "--from"
+    assert_refused(edge_ssd("spec", path.name, option, name, cwd=tmp_path), name, message)
