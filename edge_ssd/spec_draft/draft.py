@@ -102,7 +102,9 @@ def _box_coding(path: Path, heads: Heads, options: DraftOptions, guesses: list[s
         else ", and the given ones are left out"
     )
     guesses.append(
-        f"box_coding: corners; {shown}. They need no priors{left}; for offsets after all: --box-coding center_size"
+        f"box_coding: corners; {shown}. They are read as x1 y1 x2 y2: where the model gives y first, as those of "
+        f"TensorFlow do, swap them in the export. They need no priors{left}; for offsets after all: --box-coding "
+        "center_size"
     )
     return "corners"
 

@@ -274,6 +274,7 @@ def test_finished_boxes_are_not_decoded_a_second_time(tmp_path, capsys):
     assert (spec.box_coding, spec.priors) == ("corners", PriorSpec())
     said = capsys.readouterr().err
     assert "'loc' holds finished boxes, x1 < x2 and y1 < y2 for each of 25" in said
+    assert "where the model gives y first" in said
     assert "the given ones are left out" in said
     assert "--variance" not in said
     detections = Detector.load(path).detect(np.zeros((100, 200, 3), np.uint8))
