@@ -98,8 +98,9 @@ def test_no_array_is_allocated_for_a_frame(tmp_path, quiet, engine):
     finally:
         tracemalloc.stop()
     assert (count == 0) is quiet
-    # What the caller gets, and the few rows that fire; a copy of a frame or of the scores would be 200 KB and more.
-    assert peak - before < 64 << 10
+    # What the caller gets, the few rows that fire, and some 26 KB that Python keeps for objects to come; a copy of a
+    # frame or of the scores would be 200 KB and more.
+    assert peak - before < 96 << 10
     assert now - before < 8 << 10
 
 
