@@ -14,12 +14,14 @@ EVAL = ["pycocotools>=2.0.7", "matplotlib>=3.7", "tqdm>=4.60"]
 # No OpenCV: a Jetson builds its engines itself, and has its own.
 BUILD = ["onnx>=1.16", "onnxruntime>=1.17", "tqdm>=4.60", "pycocotools>=2.0.7"]
 TRAIN = ["torch>=2.4", "onnx>=1.16", "onnxscript>=0.3", "tensorboard>=2.15", *EVAL]
+# Reads TFLite files: bindings that Google's schema compiler made, without TensorFlow; NumPy and flatbuffers alone.
+PULL = ["tflite>=2.10,<3", "onnx>=1.16"]
 # What the tests need besides torch, which `make test` installs first from TORCH_REQ, and OpenVINO, without which
 # `make test-runtime` runs them.
 TEST_RUNTIME = [
     *CPU,
     *EVAL,
-    "onnx>=1.16",
+    *PULL,
     "pytest>=8",
     "pytest-xdist>=3.5",
     "jsonschema>=4",
@@ -85,6 +87,7 @@ setup(
         "tensorrt": ["tensorrt>=10.3,<12"],
         "rtx": ["tensorrt-rtx-cu13>=1.7,<2"],
         "eval": EVAL,
+        "pull": PULL,
         "train": TRAIN,
         # Coverage-guided fuzzing; `make fuzz` does without.
         "fuzz": ['atheris>=3,<4; sys_platform == "linux" and platform_machine == "x86_64"'],

@@ -24,7 +24,7 @@ FLOORS = (
     ("commands",),
     ("bench", "doctor"),
     ("build_engine",),
-    ("agreement", "training", "pipeline"),
+    ("agreement", "training", "mediapipe", "pipeline"),
     ("detector",),
     ("loading", "spec_draft"),
     ("backends",),

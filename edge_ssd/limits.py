@@ -139,3 +139,7 @@ def _setting(variable: str, default: float) -> float:
     if not 0 < value < 1e9:
         raise ValueError(f"{variable}: expected a number above 0, got {text!r}")
     return value
+
+
+# A file inside of a wheel that `pull` fetches; the largest one has 3 MB.
+MOST_PULLED_BYTES = 32 << 20
