@@ -43,13 +43,25 @@ class Detector:
         """
         side = float(self.side)
         levels = tuple(
-            PriorLevel((self.side // stride,) * 2, (float(stride),) * 2, ((side, side),) * boxes)
+            PriorLevel(
+                (self.side // stride, self.side // stride),
+                (float(stride), float(stride)),
+                ((side, side),) * boxes,
+            )
             for stride, boxes in self.levels
         )
         std = self.mean or 255.0
         return SsdSpec(
             name=name,
-            input=InputSpec("image", self.side, self.side, "rgb", (self.mean,) * 3, (std,) * 3, "letterbox"),
+            input=InputSpec(
+                "image",
+                self.side,
+                self.side,
+                "rgb",
+                (self.mean, self.mean, self.mean),
+                (std, std, std),
+                "letterbox",
+            ),
             outputs=OutputSpec("loc", "conf"),
             class_names=(self.label,),
             background_index=None,
