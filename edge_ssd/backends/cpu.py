@@ -42,9 +42,10 @@ class CpuBackend:
         self.engine, self.spec, self.labels = engine, spec, labels
         self.priors = make_priors(spec)
         self._batch = self.new_batch(1)
+        loc, conf = engine.infer(self._batch)
         if not spec.priors:  # so many rows as the model has
-            self.priors = np.zeros((priors_in(engine.infer(self._batch)[0], spec), 4), np.float32)
-        self.infer(self._batch)
+            self.priors = np.zeros((priors_in(loc, spec), 4), np.float32)
+        arrange_heads(loc, conf, spec, len(self.priors))
 
     @property
     def max_batch(self) -> int:

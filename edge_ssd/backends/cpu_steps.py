@@ -114,7 +114,7 @@ def preprocess(
         _normalise_planes(resized, pixel_format, spec.input, plan, out)
     else:
         pixels, is_reversed = interleaved
-        inner = _inner(pixels, plan)
+        inner = pixels[_inner(plan)]
         if inner.shape != pixels.shape:
             _rows(pixels)[:] = _interleaved_constants(spec.input, is_reversed)[2]
         _resize_interleaved(planes, pixel_format, conversion, _memory_order(spec.input, is_reversed), inner)
@@ -245,7 +245,7 @@ def _normalise_planes(
         channels = channels[::-1]
     mean, scale, pad = _constants(spec)
     planes = out if out.dtype == np.float32 else _temporary("planes", out.shape, np.float32)
-    inner = np.moveaxis(_inner(np.moveaxis(planes, 0, -1), plan), -1, 0)
+    inner = planes[(slice(None), *_inner(plan))]
     if inner.shape != planes.shape:
         planes[:] = pad
     # One pass from interleaved to planar, in any order, straight into the batch; of three channels in half the time.
@@ -262,10 +262,10 @@ def _normalise_planes(
         out[:] = planes
 
 
-def _inner(pixels: np.ndarray, plan: ResizePlan) -> np.ndarray:
-    """The part of (H, W, 3) pixels that the image fills, a view."""
+def _inner(plan: ResizePlan) -> tuple[slice, slice]:
+    """The rows and the columns of the input that the image fills."""
     (top, left), (height, width) = plan.padding, plan.inner_size
-    return pixels[top : top + height, left : left + width]
+    return slice(top, top + height), slice(left, left + width)
 
 
 def _memory_order(spec: InputSpec, is_reversed: bool) -> str:

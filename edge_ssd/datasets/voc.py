@@ -11,7 +11,7 @@ from xml.parsers import expat
 import numpy as np
 
 from .. import limits
-from ..files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, StrPath, read_file, replacing
+from ..files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, StrPath, read_file, read_text, replacing
 from ..files.image import read_image_size
 from .dataset import Annotation
 from .folder import FolderDataset
@@ -131,11 +131,7 @@ def _without_suffix(name: str) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    content = read_file(path, limits.MOST_LIST_BYTES)
-    try:
-        return content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    return read_text(path, limits.MOST_LIST_BYTES, "UTF-8 text").splitlines()
 
 
 def read_voc_xml(path: StrPath) -> Annotation:

@@ -85,33 +85,19 @@ def heads_of(values: Sequence[np.ndarray], spec: SsdSpec, count: int) -> tuple[n
     """
     if not spec.input.batch_axis:
         values = [value[None] for value in values]
-    loc, conf = (
-        _joined(part, names, columns, spec, layout == "column_prior")[:count]
-        for part, names, columns, layout in (
-            (
-                values[: len(spec.outputs.loc_names)],
-                spec.outputs.loc_names,
-                spec.loc_columns,
-                spec.loc_layout,
-            ),
-            (
-                values[len(spec.outputs.loc_names) :],
-                spec.outputs.conf_names,
-                spec.num_columns,
-                spec.conf_layout,
-            ),
-        )
-    )
-    return loc, conf
+    outputs, split = spec.outputs, len(spec.outputs.loc_names)
+    loc = _joined(values[:split], outputs.loc_names, spec.loc_columns, spec, spec.loc_layout)
+    conf = _joined(values[split:], outputs.conf_names, spec.num_columns, spec, spec.conf_layout)
+    return loc[:count], conf[:count]
 
 
 def _joined(
-    values: Sequence[np.ndarray], names: Sequence[str], columns: int, spec: SsdSpec, is_transposed: bool
+    values: Sequence[np.ndarray], names: Sequence[str], columns: int, spec: SsdSpec, layout: str
 ) -> np.ndarray:
     """One output of those of the levels: (B, P, columns), or (B, columns, P) of transposed ones."""
     if len(values) == 1:
         return values[0]
-    levels = spec.priors.levels
+    levels, is_transposed = spec.priors.levels, layout == "column_prior"
     counts = [level.count for level in levels] if len(levels) == len(values) else [0] * len(values)
     parts = [_level(*of, columns, is_transposed) for of in zip(values, names, counts)]
     joined = np.concatenate(parts, axis=1)

@@ -68,9 +68,8 @@ def check_opening(path: StrPath, trial: Trial, spec: SsdSpec | None = None) -> N
     file_digest = file_sha256(path)
     if is_known(file_digest, key):
         return
-    from ..model_files.onnx_check import (
-        check_onnx,
-    )  # here: it takes as long as all the rest for a model that is known
+    # Here: it takes as long as all the rest for a model that is known.
+    from ..model_files.onnx_check import check_onnx
 
     model = check_onnx(path)
     digest = digest_of(path, file_digest, model.external)

@@ -84,11 +84,8 @@ class OpenVinoEngine:
         if self._network is None:
             raise ValueError("the engine is closed")
         whole = filled_up(batch, self.max_batch)
-        pixels, is_reversed = whole, None
-        if self.interleaved:
-            pixels, is_reversed = interleaved_pixels(whole) or (whole, None)
-        else:
-            pixels = as_fed(whole, self._spec)
+        found = interleaved_pixels(whole) if self.interleaved else None
+        pixels, is_reversed = found or (as_fed(whole, self._spec), None)
         kind = _Batch(len(whole), is_reversed)
         request = self._requests.get(kind) or self._request(kind)
         try:

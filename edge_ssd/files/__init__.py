@@ -67,6 +67,12 @@ def user_cache_folder() -> Path:
         raise OSError(f"this user has no home folder; {_OTHER_CACHE}") from None
 
 
+def cache_folder() -> Path:
+    """Where downloads, and what is remembered of models, are kept: EDGE_SSD_CACHE, else `user_cache_folder`."""
+    given = os.environ.get("EDGE_SSD_CACHE")
+    return Path(given) if given else user_cache_folder()
+
+
 def make_cache_folder(folder: Path) -> None:
     """Makes a folder below the user's cache. Raises OSError, with what to do, where it cannot be made or written to."""
     try:
@@ -209,6 +215,17 @@ def read_file(path: StrPath, most_bytes: int) -> bytes:
     if sum(map(len, parts)) > most_bytes:
         raise ValueError(f"{path}: has more than the {most_bytes} bytes that are read")
     return parts[0] if len(parts) < 3 else b"".join(parts)  # the last is empty
+
+
+def read_text(path: StrPath, most_bytes: int, expected: str = "a text file") -> str:
+    """The text in a file, in UTF-8; a byte order mark is skipped.
+
+    expected: what the file should be, for the message. Raises what `read_file` does, and ValueError for other bytes.
+    """
+    try:
+        return read_file(path, most_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not {expected} ({error.reason} at byte {error.start})") from None
 
 
 def _check_regular(path: StrPath, status: os.stat_result, most_bytes: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from .. import limits
-from . import StrPath, read_file
+from . import StrPath, read_text
 
 
 class BadKey(ValueError):
@@ -30,11 +30,9 @@ def read_json(
     A byte order mark is skipped. Raises FileNotFoundError, and ValueError naming the file for anything but a regular
     file of at most `most_bytes` with JSON in UTF-8, and what `make_object` raises.
     """
-    content = read_file(path, most_bytes)
+    text = read_text(path, most_bytes)
     try:
-        return parse_json(content.decode("utf-8-sig"), make_object)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
+        return parse_json(text, make_object)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

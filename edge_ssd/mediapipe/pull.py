@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from .. import limits
-from ..files import StrPath, file_sha256, replacing
+from ..files import StrPath, file_sha256, make_cache_folder, replacing
 from ..model_files.pair import replacing_model
 from ..models import pulled_folder
 from .detectors import DETECTORS, VERSION, WHEEL, WHEEL_SHA256
@@ -53,9 +53,10 @@ def pull_mediapipe(name: str, folder: StrPath = "") -> Path:
             f"edge-ssd pull {name} needs the {error.name!r} package. pip install edge-ssd[pull]"
         ) from None
     path = Path(folder or pulled_folder()) / f"{name}.onnx"
-    if folder and not path.parent.is_dir():
+    if not folder:
+        make_cache_folder(path.parent)
+    elif not path.parent.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder to write to")
-    path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(_wheel()) as wheel:
         content = _member(wheel, DETECTORS[name].member)
         licence = _member(wheel, f"mediapipe-{VERSION}.dist-info/LICENSE")
@@ -76,7 +77,7 @@ def _wheel() -> Path:
     """The wheel in the folder of downloads, fetched by pip where it is not there yet."""
     kept = pulled_folder() / WHEEL
     if not kept.is_file() or file_sha256(kept) != WHEEL_SHA256:
-        kept.parent.mkdir(parents=True, exist_ok=True)
+        make_cache_folder(kept.parent)
         with TemporaryDirectory() as folder:
             fetched = _fetched(Path(folder))
             digest = file_sha256(fetched)

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .. import limits
-from ..files import StrPath, file_sha256, read_file, replacing, user_cache_folder
+from ..files import StrPath, cache_folder, file_sha256, read_file, replacing
 from ..models import SHIPPED
 from .onnx_file import BadModel
 
@@ -72,7 +72,7 @@ def remember_made(path: StrPath) -> None:
 
 
 def _path() -> Path:
-    return Path(os.environ.get("EDGE_SSD_CACHE") or user_cache_folder()) / "known_models.txt"
+    return cache_folder() / "known_models.txt"
 
 
 def _lines() -> list[str]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from ..files import StrPath, user_cache_folder
+from ..files import StrPath, cache_folder
 
 FOLDER = Path(__file__).parent
 DEMO_MODEL = FOLDER / "demo.onnx"
@@ -22,8 +21,7 @@ PULLED = ("mediapipe-face", "mediapipe-face-full", "mediapipe-palm", "mediapipe-
 
 def pulled_folder() -> Path:
     """Where pulled models lie that are known by name: in EDGE_SSD_CACHE, else in the user's cache folder."""
-    given = os.environ.get("EDGE_SSD_CACHE")
-    return (Path(given) if given else user_cache_folder()) / "models"
+    return cache_folder() / "models"
 
 
 def model_path(name: StrPath) -> Path:

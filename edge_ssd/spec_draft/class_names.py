@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from .. import limits
-from ..files import StrPath, read_file
+from ..files import StrPath, read_text
 from .text_proto import entries, parse_text_proto, texts
 
 # Files of names: one a line (jetson-inference, TensorFlow Lite, darknet), or messages `item` (TensorFlow, Caffe).
@@ -29,11 +29,9 @@ def read_class_names(path: StrPath) -> tuple[str, ...]:
     """The names in a file, in the order of the columns. Numbers that the file leaves out are named after themselves."""
     path = Path(path)
     try:
-        content = read_file(path, limits.MOST_DESCRIPTION_BYTES).decode("utf-8-sig")
+        content = read_text(path, limits.MOST_DESCRIPTION_BYTES)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file of class names") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
     try:
         names = _from_messages(content) if path.suffix.lower() in _MESSAGES else _from_lines(content)
     except ValueError as error:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import limits
-from ..files import StrPath, read_file
+from ..files import StrPath, read_text
 from ..spec import SsdSpec
 from .caffe import options_of_prototxt
 from .mmdetection import options_of_config
@@ -25,11 +25,9 @@ def options_from(path: StrPath) -> DraftOptions:
     if path.suffix.lower() == ".json":
         return _options_of_spec(SsdSpec.load(path))
     try:
-        content = read_file(path, limits.MOST_DESCRIPTION_BYTES).decode("utf-8-sig")
+        content = read_text(path, limits.MOST_DESCRIPTION_BYTES)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file for --from") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file ({error.reason} at byte {error.start})") from None
     try:
         if path.suffix.lower() == ".py":
             return options_of_config(content, path)

@@ -20,7 +20,7 @@ from typing import IO, Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from .. import limits
-from ..files import StrPath, file_sha256, flush, make_cache_folder, user_cache_folder
+from ..files import StrPath, file_sha256, flush, make_cache_folder
 from ..files.only_writer import only_writer
 from ..files.terminal import printable, progress_bar
 
@@ -33,12 +33,6 @@ ATTEMPTS, PAUSE_S = 3, 1.0
 _CHUNK_BYTES = 1 << 18
 _NAME = re.compile(r"[\w.+-]+-([0-9a-f]{8,64})\.\w+", re.ASCII)
 _DIGEST = re.compile(r"[0-9a-f]{8,64}")
-
-
-def cache_folder() -> Path:
-    """Where downloads are kept: EDGE_SSD_CACHE, else edge_ssd in the user's cache folder."""
-    given = os.environ.get("EDGE_SSD_CACHE")
-    return Path(given) if given else user_cache_folder()
 
 
 def download(url: str, folder: StrPath, name: str = "", digest: str = "") -> Path:

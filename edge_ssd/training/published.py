@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..files import StrPath, file_sha256, read_file, replacing
+from ..files import StrPath, cache_folder, file_sha256, read_file, replacing
 from ..networks import build_model
 from ..networks.checkpoint import load_weights, read_weights
-from .download import cache_folder, download
+from .download import download
 
 
 @dataclass(frozen=True)

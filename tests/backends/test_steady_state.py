@@ -19,6 +19,7 @@ from tests.specs import grid_spec
 
 CLASSES = tuple(f"class {i}" for i in range(80))
 FRAMES = 200
+IMAGE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
 
 # Prints the names of all threads but the main one that got CPU time over FRAMES frames, in ticks of 10 ms.
 WATCHED = """
@@ -57,6 +58,15 @@ def flat_model(tmp_path_factory):
     return save_planted_model(tmp_path_factory.mktemp("flat"), loc, conf, spec)
 
 
+def model_of_900_priors(folder, quiet=True):
+    """A model that says background everywhere, or of one class at each hundredth prior."""
+    conf = np.zeros((900, 81))
+    conf[:, 0] = 9
+    if not quiet:
+        conf[::100, 5] = 20
+    return save_planted_model(folder, np.zeros((900, 4)), conf, grid_spec(30, 30, class_names=CLASSES))
+
+
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of threads")
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_no_thread_works_or_spins_beside_the_engine(flat_model, engine):
@@ -74,24 +84,18 @@ def test_no_thread_works_or_spins_beside_the_engine(flat_model, engine):
 @pytest.mark.parametrize("quiet", [True, False])
 def test_no_array_is_allocated_for_a_frame(tmp_path, quiet, engine):
     pytest.importorskip(engine)
-    spec = grid_spec(30, 30, class_names=CLASSES)
-    conf = np.zeros((900, 81))
-    conf[:, 0] = 9
-    if not quiet:
-        conf[::100, 5] = 20
-    model = save_planted_model(tmp_path, np.zeros((900, 4)), conf, spec)
+    model = model_of_900_priors(tmp_path, quiet)
     detector = Detector.load(model, engine=engine, precision="fp32", threads=1)
-    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     for _ in range(5):
-        detector.detect(image)
+        detector.detect(IMAGE)
     gc.collect()
     tracemalloc.start()
     try:
-        detector.detect(image)
+        detector.detect(IMAGE)
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(20):
-            count = len(detector.detect(image))
+            count = len(detector.detect(IMAGE))
         peak = tracemalloc.get_traced_memory()[1]
         gc.collect()
         now = tracemalloc.get_traced_memory()[0]
@@ -124,18 +128,14 @@ def _bytes_in_use():
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
 def test_native_memory_does_not_grow_with_frames(tmp_path, engine):
     pytest.importorskip(engine)
-    spec = grid_spec(30, 30, class_names=CLASSES)
-    conf = np.zeros((900, 81))
-    conf[:, 0] = 9
-    model = save_planted_model(tmp_path, np.zeros((900, 4)), conf, spec)
+    model = model_of_900_priors(tmp_path)
     detector = Detector.load(model, engine=engine, precision="fp32", threads=1)
-    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
     for _ in range(20):
-        detector.detect(image)
+        detector.detect(IMAGE)
     gc.collect()
     before = _bytes_in_use()
     for _ in range(500):
-        detector.detect(image)
+        detector.detect(IMAGE)
     gc.collect()
     assert _bytes_in_use() - before < 32 << 10  # 64 bytes a frame
 
@@ -143,16 +143,12 @@ def test_native_memory_does_not_grow_with_frames(tmp_path, engine):
 @pytest.mark.parametrize("in_flight", [1, 2])
 def test_the_first_frame_finds_everything_ready(tmp_path, in_flight):
     """What steps keep is there when `load` returns, in every thread that works on frames."""
-    spec = grid_spec(30, 30, class_names=CLASSES)
-    conf = np.zeros((900, 81))
-    conf[:, 0] = 9
-    model = save_planted_model(tmp_path, np.zeros((900, 4)), conf, spec)
-    image = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)
+    model = model_of_900_priors(tmp_path)
     settings = {"engine": "onnxruntime", "precision": "fp32", "threads": in_flight, "in_flight": in_flight}
     with Detector.load(model, **settings) as detector:
         tracemalloc.start()
         try:
-            tickets = [detector.submit(image) for _ in range(in_flight)]
+            tickets = [detector.submit(IMAGE) for _ in range(in_flight)]
             for ticket in tickets:
                 detector.collect(ticket)
             peak = tracemalloc.get_traced_memory()[1]

@@ -21,6 +21,21 @@ def engine(request):
     return request.param
 
 
+def colors_spec(**changes):
+    """Of what `save_mean_colors` writes; `changes` as of `example_spec`."""
+    return example_spec(
+        height=10,
+        width=16,
+        mean=(0, 0, 0),
+        box_coding="corners",
+        priors=PriorSpec(),
+        class_names=("red", "green", "blue"),
+        background_index=None,
+        score_activation="none",
+        **changes,
+    )
+
+
 def save_mean_colors(folder, spec, free_size=False):
     """A model with one box, whose three scores are the mean of each channel / 255."""
     height, width = ("height", "width") if free_size else spec.input.size
@@ -72,17 +87,7 @@ def save_mean_colors(folder, spec, free_size=False):
 )
 def test_an_input_of_another_layout(tmp_path, engine, changes):
     free_size = changes.pop("free_size", False)
-    spec = example_spec(
-        height=10,
-        width=16,
-        mean=(0, 0, 0),
-        box_coding="corners",
-        priors=PriorSpec(),
-        class_names=("red", "green", "blue"),
-        background_index=None,
-        score_activation="none",
-        **changes,
-    )
+    spec = colors_spec(**changes)
     detector = Detector.load(save_mean_colors(tmp_path, spec, free_size), 0.01, engine=engine)
     for _ in range(2):
         found = detector.detect(IMAGE)
@@ -111,17 +116,7 @@ def test_a_model_from_elsewhere_runs_in_a_process_of_its_own_first(tmp_path, eng
 
     answers, answer = [], opening._answer
     monkeypatch.setattr(opening, "_answer", lambda *given: answers.append(answer(*given)) or answers[-1])
-    spec = example_spec(
-        height=10,
-        width=16,
-        mean=(0, 0, 0),
-        box_coding="corners",
-        priors=PriorSpec(),
-        class_names=("red", "green", "blue"),
-        background_index=None,
-        score_activation="none",
-        **changes,
-    )
+    spec = colors_spec(**changes)
     path = save_mean_colors(tmp_path, spec)
     monkeypatch.setenv("EDGE_SSD_CACHE", str(tmp_path / "cache"))  # nothing is known
     assert len(Detector.load(path, 0.01, engine=engine).detect(IMAGE)) == 3

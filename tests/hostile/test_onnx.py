@@ -167,14 +167,20 @@ def test_every_other_command_that_opens_a_model(folder, command):
     assert_refused(ended(folder, *command), "m.onnx: ", "Conv (node 'a') has 1 inputs, expected 2 to 3")
 
 
-def test_weights_that_are_a_secret(folder):
-    (folder.parent / "secret").write_bytes(bytes(864))
-    (folder / "w.bin").symlink_to("../secret")
+def with_weights_in(name):
+    """`small_ssd` with its first weights in another file."""
     model = small_ssd()
     tensor = model.graph.initializer[0]
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="w.bin")
+    tensor.external_data.add(key="location", value=name)
+    return model
+
+
+def test_weights_that_are_a_secret(folder):
+    (folder.parent / "secret").write_bytes(bytes(864))
+    (folder / "w.bin").symlink_to("../secret")
+    model = with_weights_in("w.bin")
     save(folder, model)
     assert_refused(
         ended(folder, *RUN), "m.onnx: ", "has weights in 'w.bin', a link that leaves the model's folder"
@@ -183,11 +189,7 @@ def test_weights_that_are_a_secret(folder):
 
 def test_weights_that_are_a_pipe(folder):
     os.mkfifo(folder / "w.bin")
-    model = small_ssd()
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="w.bin")
+    model = with_weights_in("w.bin")
     save(folder, model)
     assert_refused(ended(folder, *RUN), "m.onnx: ", "has weights in 'w.bin', which is no regular file")
 

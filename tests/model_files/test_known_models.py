@@ -140,7 +140,7 @@ def test_where_the_list_cannot_be_written_nothing_is_known(known, monkeypatch, o
             raise RuntimeError("Could not determine home directory.")
 
         monkeypatch.delenv("EDGE_SSD_CACHE")
-        monkeypatch.setattr(known_models, "user_cache_folder", no_home)
+        monkeypatch.setattr(known_models, "cache_folder", no_home)
     remember(DIGEST, ENGINE)
     assert not is_known(DIGEST, ENGINE)
 

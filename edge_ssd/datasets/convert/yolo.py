@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ... import limits
-from ...files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, count_text, read_file, suffixes_text
+from ...files import IMAGE_SUFFIXES, OTHER_IMAGE_SUFFIXES, count_text, read_text, suffixes_text
 from ...files.image import read_header
 from ...files.image_header import UPRIGHT
 from ..dataset import Annotation
@@ -191,10 +191,7 @@ def _names_of_list(folder: Path, files: Sequence[Path]) -> dict[int, str]:
 
 def lines_of(path: Path, most_bytes: int) -> list[str]:
     """The lines of a text file in UTF-8. Raises ValueError naming it."""
-    try:
-        return read_file(path, most_bytes).decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    return read_text(path, most_bytes, "UTF-8 text").splitlines()
 
 
 def _split_of(folder: Path, images: Sequence[Path], yaml: DataYaml) -> dict[Path, str]:
